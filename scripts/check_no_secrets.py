@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 FORBIDDEN_NAMES = re.compile(r"\.(creds|nk|pem|jwt|key|p12)$|(^|/)(master\.key|jetstream)(/|$)")
-# An NKey seed is `S`, a kind letter, then 56 base32 characters; anything that parses as one is treated as real.
+# An NKey seed is `S`, a kind letter, then 56 base32 characters; whatever looks like one is taken for real.
 FORBIDDEN_TEXT = re.compile(
     rb"\bS[OAUNCX][A-Z2-7]{56}\b|-----BEGIN (?:[A-Z]+ )*PRIVATE KEY-----\n|-----BEGIN NATS USER JWT-----\neyJ"
 )
@@ -21,7 +21,9 @@ def tracked_files() -> list[Path]:
 
 def main() -> int:
     """Print each offending file; exit 1 when there is one."""
-    bad = [f for f in tracked_files() if FORBIDDEN_NAMES.search(str(f)) or FORBIDDEN_TEXT.search(f.read_bytes())]
+    bad = [
+        f for f in tracked_files() if FORBIDDEN_NAMES.search(str(f)) or FORBIDDEN_TEXT.search(f.read_bytes())
+    ]
     for path in bad:
         print(f"secret or generated state in git: {path}")
     return 1 if bad else 0
