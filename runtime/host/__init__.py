@@ -1,0 +1,1 @@
+"""Runs deployments: follows the control plane, loads agents, serves their capabilities, drains them."""
