@@ -21,9 +21,7 @@ def tracked_files() -> list[Path]:
 
 def main() -> int:
     """Print each offending file; exit 1 when there is one."""
-    bad = [
-        f for f in tracked_files() if FORBIDDEN_NAMES.search(str(f)) or FORBIDDEN_TEXT.search(f.read_bytes())
-    ]
+    bad = [f for f in tracked_files() if FORBIDDEN_NAMES.search(str(f)) or FORBIDDEN_TEXT.search(f.read_bytes())]
     for path in bad:
         print(f"secret or generated state in git: {path}")
     return 1 if bad else 0
