@@ -1,0 +1,9 @@
+"""The smallest useful agent: a greeting and an echo, and a client that is nothing but a NATS client.
+
+`agent` is how an agent is written; `override` is the same agent in the older, untyped form; `plain_client`
+calls either without any code of this project.
+"""
+
+from .agent import HelloAgent
+
+__all__ = ["HelloAgent"]

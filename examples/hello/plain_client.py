@@ -1,0 +1,67 @@
+"""Calls the hello agent with nats-py alone. Any NATS client in any language can do the same.
+
+    python examples/hello/plain_client.py DIR [NAME]
+
+DIR is what `garrison creds issue … --out DIR` wrote. Prints the two answers as JSON, one a line.
+"""
+
+import asyncio
+import json
+import ssl
+import sys
+from pathlib import Path
+
+import nats
+from nats.aio.client import Client
+from nats.errors import NoRespondersError
+from nats.errors import TimeoutError as NatsTimeoutError
+
+
+async def connect(folder: Path) -> Client:
+    """Connect with the credentials in `folder`: mutual TLS 1.3 first, replies to the user's own inbox."""
+    context = json.loads((folder / "context.json").read_text())
+    tls = ssl.create_default_context(cafile=str(folder / "ca.pem"))
+    tls.minimum_version = ssl.TLSVersion.TLSv1_3
+    tls.load_cert_chain(folder / "client.pem", folder / "client-key.pem")
+    return await nats.connect(
+        context["url"],
+        tls=tls,
+        tls_handshake_first=True,
+        user_credentials=str(folder / "user.creds"),
+        inbox_prefix=context["inbox_prefix"],
+        allow_reconnect=False,
+    )
+
+
+async def call(connection: Client, capability: str, data: dict[str, object]) -> dict[str, object]:
+    """Send `data` to `capability`; give back the whole answer, a failure's too."""
+    answer = await connection.request(f"ai.capabilities.{capability}", json.dumps(data).encode(), timeout=5)
+    parsed: dict[str, object] = json.loads(answer.data)
+    return parsed
+
+
+async def main(folder: Path, name: str) -> int:
+    """Greet `name` and echo a message; 0 if both were answered with a result."""
+    connection = await connect(folder)
+    try:
+        answers = [
+            await call(connection, "greeting", {"name": name}),
+            await call(connection, "echo", {"message": "Hello NATS!"}),
+        ]
+    except (NoRespondersError, NatsTimeoutError) as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 1
+    finally:
+        await connection.close()
+    sys.stdout.writelines(json.dumps(answer) + "\n" for answer in answers)
+    return 0 if all("result" in answer for answer in answers) else 1
+
+
+if __name__ == "__main__":
+    match sys.argv[1:]:
+        case [directory]:
+            sys.exit(asyncio.run(main(Path(directory), "AI Network")))
+        case [directory, name]:
+            sys.exit(asyncio.run(main(Path(directory), name)))
+        case _:
+            sys.exit("usage: plain_client.py DIR [NAME]")

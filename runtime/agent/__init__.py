@@ -1,0 +1,44 @@
+"""The author's interface: the one package that an agent imports.
+
+It imports nothing else of the project, so that a plugin doesn't pull in the platform, and holds neither
+credentials nor connections.
+"""
+
+from runtime.agent.agent import Agent
+from runtime.agent.capability import capability
+from runtime.agent.errors import (
+    AgentDefinitionError,
+    AgentError,
+    CallRefusedError,
+    CapabilityError,
+    DeadlinePassedError,
+    FieldFault,
+    HandlerExitError,
+    InputInvalidError,
+    NotGrantedError,
+    OutputInvalidError,
+    RequestRejectedError,
+)
+from runtime.agent.invocation import Caller, CallerInfo, Invocation
+from runtime.agent.table import CapabilitySpec, capability_table
+
+__all__ = [
+    "Agent",
+    "AgentDefinitionError",
+    "AgentError",
+    "CallRefusedError",
+    "Caller",
+    "CallerInfo",
+    "CapabilityError",
+    "CapabilitySpec",
+    "DeadlinePassedError",
+    "FieldFault",
+    "HandlerExitError",
+    "InputInvalidError",
+    "Invocation",
+    "NotGrantedError",
+    "OutputInvalidError",
+    "RequestRejectedError",
+    "capability",
+    "capability_table",
+]
