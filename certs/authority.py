@@ -152,6 +152,8 @@ class Authority:
         start, end = _validity(now, lifetime)
         if end > self._certificate.not_valid_after_utc:
             raise LifetimeError(f"it would outlive its authority, which ends at {self.expires_at}")
+        if end <= self._certificate.not_valid_before_utc:
+            raise LifetimeError("it would end before its authority begins: is the clock right?")
         issuer_key = self._key.public_key()
         # The subject stays empty, and the names critical: there is one place to read a name from.
         builder = (
