@@ -5,7 +5,29 @@ message holds a secret or more of a caller's input than is needed to recognise i
 is told (the envelope decides).
 """
 
-from typing import ClassVar
+from typing import ClassVar, Literal
+
+IdentityFault = Literal[
+    "header-missing",  # no header block, or not one with the server's line
+    "header-size",  # block longer than any that a server of ours would deliver
+    "header-form",  # block not framed as NATS frames it
+    "header-repeated",  # the line's name occurs twice: one of them is a forgery
+    "header-spelling",  # the name occurs, but not as the server writes it
+    "info-malformed",  # the line's JSON is not what the server writes
+    "caller-kind",  # not an ordinary client connection
+    "caller-indirect",  # the request came by way of another service
+    "account-mismatch",  # subject, line, token and tenant don't name one account
+    "tenant-suspended",
+    "token-refused",
+    "token-malformed",
+    "token-signature",
+    "token-issuer",
+    "token-expired",
+    "token-not-yet-valid",
+    "token-unscoped",  # states permissions of its own, so no role's template binds it
+    "role-unknown",  # not issued by a current role key of the tenant
+    "revoked",
+]
 
 
 class AuthzError(Exception):
@@ -16,9 +38,7 @@ class KeyFormatError(AuthzError):
     """Text that is not the kind of NKey it should be."""
 
     def __init__(self, *, expected: str, fault: str) -> None:
-        super().__init__(
-            f"not an {expected}: {fault}" if expected[0] in "aeio" else f"not a {expected}: {fault}"
-        )
+        super().__init__(f"not an {expected}: {fault}" if expected[0] in "aeio" else f"not a {expected}: {fault}")
         self.expected = expected
         self.fault = fault
 
@@ -34,7 +54,7 @@ class SignatureInvalidError(AuthzError):
 class TokenError(AuthzError):
     """A NATS JWT that can't be accepted; subclasses say why."""
 
-    slug: ClassVar[str] = "token-refused"
+    slug: ClassVar[IdentityFault] = "token-refused"
 
     def __init__(self, message: str) -> None:
         super().__init__(message)
@@ -93,6 +113,6 @@ class IdentityError(AuthzError):
     `reason` is a short stable slug for logs, counters and audit. The caller never sees it.
     """
 
-    def __init__(self, reason: str) -> None:
+    def __init__(self, reason: IdentityFault) -> None:
         super().__init__(f"caller not authenticated: {reason}")
-        self.reason = reason
+        self.reason: str = reason

@@ -145,9 +145,7 @@ def check_times(claims: UserClaims, *, now: float) -> None:
         raise TokenNotYetValidError(valid_from=claims.not_before)
 
 
-def _sign(
-    payload: bytes, issuer: AccountPublicKey | OperatorPublicKey, signer: AccountSeed | OperatorSeed
-) -> str:
+def _sign(payload: bytes, issuer: AccountPublicKey | OperatorPublicKey, signer: AccountSeed | OperatorSeed) -> str:
     if issuer != signer.public:
         raise TokenIssuerError("the claims name another issuer than the key that signs them")
     return _JWS.encode(payload, signer, algorithm=ALGORITHM)  # type: ignore[arg-type]  # our algorithm's own key type

@@ -96,9 +96,7 @@ def test_a_seed_spelled_in_a_second_way_is_refused() -> None:
         UserSeed.parse(other)
 
 
-@pytest.mark.parametrize(
-    "text", ["", "U", "u" * 56, "U" * 57, "U" * 56 + "\n", "Ü" * 56, "=" * 56, "A" * 300]
-)
+@pytest.mark.parametrize("text", ["", "U", "u" * 56, "U" * 57, "U" * 56 + "\n", "Ü" * 56, "=" * 56, "A" * 300])
 def test_text_that_is_no_key_is_refused(text: str) -> None:
     for kind in PUBLIC:
         with pytest.raises(KeyFormatError) as caught:

@@ -17,6 +17,7 @@ from unit.authz.claimsets import (
     user_claims,
 )
 
+from authz import tokens
 from authz.errors import (
     TokenError,
     TokenExpiredError,
@@ -210,7 +211,7 @@ def test_a_padded_or_newline_ended_token_is_refused() -> None:
 
 
 def test_a_token_of_one_kind_is_refused_as_another() -> None:
-    tokens = {
+    made = {
         "user": encode_user(user_claims(), ROLE_KEY),
         "account": encode_account(account_claims(), OPERATOR),
         "operator": encode_operator(operator_claims(), OPERATOR),
@@ -220,7 +221,7 @@ def test_a_token_of_one_kind_is_refused_as_another() -> None:
         "account": decode_account,
         "operator": decode_operator,
     }
-    for kind, token in tokens.items():
+    for kind, token in made.items():
         for other, decode in decoders.items():
             if kind != other:
                 with pytest.raises(TokenMalformedError):
@@ -325,3 +326,10 @@ def test_a_scoped_key_is_written_as_nats_names_it() -> None:
             "payload": -1,
         },
     }
+
+
+def test_nkeys_have_no_jwk_form() -> None:
+    algorithm = tokens._JWS.get_algorithm_by_name("ed25519-nkey")
+    for convert in (algorithm.to_jwk, algorithm.from_jwk):
+        with pytest.raises(NotImplementedError):
+            convert(ROLE_KEY)

@@ -456,6 +456,4 @@ async def union_of_models(self: object, request: Question | Answer) -> Answer:
 
 
 async def test_union_of_models_is_a_valid_request() -> None:
-    assert (
-        await run(handler_class(union_of_models), "odd", b'{"text":"x","weight":2}') == b'{"text":"Question"}'
-    )
+    assert await run(handler_class(union_of_models), "odd", b'{"text":"x","weight":2}') == b'{"text":"Question"}'

@@ -67,9 +67,7 @@ def test_missing_field_is_named_by_its_path() -> None:
 
 
 def test_every_fault_is_listed() -> None:
-    paths = [
-        fault["path"] for fault in faults(Chart, b'{"allReadings":[{"code":1,"value":"x"}],"note":null}')
-    ]
+    paths = [fault["path"] for fault in faults(Chart, b'{"allReadings":[{"code":1,"value":"x"}],"note":null}')]
     assert paths == ["allReadings[0].code", "allReadings[0].value", "note"]
 
 
@@ -77,9 +75,7 @@ def test_author_validators_speak_in_their_own_words() -> None:
     assert faults(Reading, b'{"code":"?","value":1}') == [{"path": "code", "message": "must be a known code"}]
 
 
-@pytest.mark.parametrize(
-    "raw", [b"", b"{", b"nul", b'{"a":"\xff"}', b"[" * 300, b'{"a":' * 300 + b"1" + b"}" * 300]
-)
+@pytest.mark.parametrize("raw", [b"", b"{", b"nul", b'{"a":"\xff"}', b"[" * 300, b'{"a":' * 300 + b"1" + b"}" * 300])
 @pytest.mark.parametrize("annotation", [Chart, dict[str, Any]])
 def test_text_that_is_not_json_is_refused(annotation: Any, raw: bytes) -> None:
     (fault,) = faults(annotation, raw)
@@ -117,9 +113,7 @@ def test_dataclasses_and_recursive_models_are_searched_for_non_finite_numbers(an
 
 
 def test_model_that_forbids_non_finite_numbers_itself_is_left_to_do_so() -> None:
-    assert faults(Finite, b'{"value":NaN}') == [
-        {"path": "value", "message": "Input should be a finite number"}
-    ]
+    assert faults(Finite, b'{"value":NaN}') == [{"path": "value", "message": "Input should be a finite number"}]
 
 
 def test_thousands_of_faults_are_counted_not_listed() -> None:
