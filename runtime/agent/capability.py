@@ -67,18 +67,14 @@ def capability(
         fix = 'write @capability("name") with 1 to 4 tokens of [a-z0-9_-] joined by dots'
         raise AgentDefinitionError(where, "not a capability name", fix)
     _check_limits(where, timeout, concurrency, idempotent)
-    declaration = Declaration(
-        name=name, timeout=float(timeout), concurrency=concurrency, idempotent=idempotent
-    )
+    declaration = Declaration(name=name, timeout=float(timeout), concurrency=concurrency, idempotent=idempotent)
 
     def declare(handler: _Handler) -> _Handler:
         if not inspect.isfunction(handler):
             problem = f"decorates a {type(handler).__name__}, not a method"
             raise AgentDefinitionError(where, problem, "decorate a plain `async def` or `def` method")
         if hasattr(handler, DECLARATION):
-            raise AgentDefinitionError(
-                where, "the method is a capability already", "give each its own method"
-            )
+            raise AgentDefinitionError(where, "the method is a capability already", "give each its own method")
         setattr(handler, DECLARATION, declaration)
         return handler
 

@@ -88,9 +88,7 @@ def _path_of_non_finite(value: object) -> str | None:
 def _children(item: object) -> Iterable[tuple[str, object]]:
     if isinstance(item, BaseModel):
         fields = type(item).model_fields
-        named = (
-            (fields[name].alias or name, item.__dict__[name]) for name in fields if name in item.__dict__
-        )
+        named = ((fields[name].alias or name, item.__dict__[name]) for name in fields if name in item.__dict__)
         extra = (item.__pydantic_extra__ or {}).items()
         return ((f".{name}", child) for name, child in (*named, *extra))
     if isinstance(item, Mapping):

@@ -27,9 +27,7 @@ def async_invoker(method: Callable[..., Awaitable[Any]], *, wants_context: bool)
         try:
             return await (method(request, invocation) if wants_context else method(request))
         except (SystemExit, KeyboardInterrupt) as error:
-            raise HandlerExitError(
-                f"handler of `{invocation.capability}` tried to end the process"
-            ) from error
+            raise HandlerExitError(f"handler of `{invocation.capability}` tried to end the process") from error
 
     return invoke
 
@@ -47,9 +45,7 @@ def thread_invoker(method: Callable[..., Any], *, wants_context: bool) -> Invoke
         try:
             return await _in_thread(method, arguments, name=f"capability {invocation.capability}")
         except (SystemExit, KeyboardInterrupt) as error:
-            raise HandlerExitError(
-                f"handler of `{invocation.capability}` tried to end the process"
-            ) from error
+            raise HandlerExitError(f"handler of `{invocation.capability}` tried to end the process") from error
 
     return invoke
 

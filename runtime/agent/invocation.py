@@ -155,9 +155,7 @@ class Invocation:
         if not allowed > 0:
             raise DeadlinePassedError(capability)
         payload = data.model_dump(mode="json", by_alias=True) if isinstance(data, BaseModel) else data
-        return await self.caller.call(
-            capability, payload, timeout=allowed, correlation_id=self.correlation_id
-        )
+        return await self.caller.call(capability, payload, timeout=allowed, correlation_id=self.correlation_id)
 
 
 def agent_logger(agent: str) -> logging.Logger:

@@ -161,9 +161,7 @@ def _listed(agent: Agent) -> Iterator[CapabilitySpec]:
     for name in agent.capabilities:
         if not is_capability_name(name):
             fix = "use 1 to 4 tokens of [a-z0-9_-] joined by dots"
-            raise AgentDefinitionError(
-                where, f"`{one_line(str(name), limit=60)}` is not a capability name", fix
-            )
+            raise AgentDefinitionError(where, f"`{one_line(str(name), limit=60)}` is not a capability name", fix)
         yield _listed_spec(agent, name)
 
 

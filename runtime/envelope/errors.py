@@ -19,10 +19,10 @@ class SealedNotAcceptedError(EnvelopeError):
     """The request is marked as sealed, which this version can't open; it is never read as plaintext."""
 
 
-_LONGEST = 200
+_LONGEST = 300
 
 
 def one_line(text: str) -> str:
-    """Return `text` on one line of at most 200 printable characters: fit for a log line or an error."""
+    """Return `text` on one line of at most 300 printable characters: fit for a log line or an error."""
     shown = "".join(c if c.isprintable() else " " for c in text[: _LONGEST + 1])
     return shown if len(shown) <= _LONGEST else shown[: _LONGEST - 1] + "…"

@@ -198,7 +198,7 @@ def test_text_in_headers_is_one_bounded_ascii_line() -> None:
     assert text.isascii()
     assert "\r" not in text
     assert "\n" not in text
-    assert len(text) <= 200
+    assert len(text) <= 300
 
 
 def test_faults_reported_by_models_are_typed() -> None:

@@ -1,0 +1,19 @@
+"""The enforcement point: every request passes one numbered procedure before a handler sees it."""
+
+from runtime.dispatch.limits import DispatchLimits
+from runtime.dispatch.outcomes import AuditRecord, AuditSink, Counters
+from runtime.dispatch.ports import CallContext, Clock, Respond, ServedCapability, TenantView
+from runtime.dispatch.procedure import Dispatcher
+
+__all__ = [
+    "AuditRecord",
+    "AuditSink",
+    "CallContext",
+    "Clock",
+    "Counters",
+    "DispatchLimits",
+    "Dispatcher",
+    "Respond",
+    "ServedCapability",
+    "TenantView",
+]
