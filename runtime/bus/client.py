@@ -35,6 +35,7 @@ from runtime.bus.errors import ConnectionLostError, NoRespondersError, RefusedEr
 from runtime.bus.inflight import InFlight
 from runtime.bus.message import Message
 from runtime.bus.refusals import ServerFault, read_fault
+from runtime.bus.transport import TlsTransport
 
 _log = logging.getLogger(__name__)
 
@@ -173,9 +174,7 @@ class BusClient(Client):
         self._congested = self._buffered_bytes() > _CONGESTED_BYTES
 
     def _buffered_bytes(self) -> int:
-        writer = getattr(self._transport, "_io_writer", None)
-        size: int = writer.transport.get_write_buffer_size() if writer is not None else 0
-        return size
+        return self._transport.buffered_bytes() if isinstance(self._transport, TlsTransport) else 0
 
     @property
     def overfull(self) -> bool:
@@ -420,7 +419,7 @@ class BusClient(Client):
         server = self._server_pool.pop(0)
         self._server_pool.append(server)
         self._current_server = server
-        self._transport = None
+        self._transport = TlsTransport(self.ssl_context, server.tls_name or server.uri.hostname or "")
         await self._connect_to_server(server)
 
     def _drop_transport(self) -> None:
@@ -429,9 +428,8 @@ class BusClient(Client):
                 task.cancel()
         self._ps.reset()
         self._congested = False
-        writer = getattr(self._transport, "_io_writer", None)
-        if writer is not None:
-            writer.transport.abort()
+        if isinstance(self._transport, TlsTransport):
+            self._transport.abort()
 
     def _fail_in_flight(self) -> None:
         self.inflight.lose_all()
