@@ -1,5 +1,6 @@
 """The enforcement point: every request passes one numbered procedure before a handler sees it."""
 
+from runtime.dispatch.errors import InputRefusedError, RequestRefusedError, UnavailableError
 from runtime.dispatch.limits import DispatchLimits
 from runtime.dispatch.outcomes import AuditRecord, AuditSink, Counters
 from runtime.dispatch.ports import CallContext, Clock, Respond, ServedCapability, TenantView
@@ -13,7 +14,10 @@ __all__ = [
     "Counters",
     "DispatchLimits",
     "Dispatcher",
+    "InputRefusedError",
+    "RequestRefusedError",
     "Respond",
     "ServedCapability",
     "TenantView",
+    "UnavailableError",
 ]

@@ -11,7 +11,7 @@ It does not seal, sign or detect replays, knows no subjects, and reads no clock:
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Final, Literal, TypeVar
 
@@ -263,9 +263,9 @@ def failure_headers_of(headers: Mapping[str, str]) -> tuple[str | None, str | No
     return headers.get(ERROR_CODE_HEADER), headers.get(ERROR_TEXT_HEADER)
 
 
-def field_faults(faults: Sequence[Mapping[str, str]]) -> tuple[FieldFault, ...]:
+def field_faults(faults: Iterable[Mapping[str, object]]) -> tuple[FieldFault, ...]:
     """Type the `{"path", "message"}` mappings that input models report."""
-    return tuple(FieldFault(path=f.get("path", ""), message=f.get("message", "")) for f in faults)
+    return tuple(FieldFault(path=str(f.get("path", "")), message=str(f.get("message", ""))) for f in faults)
 
 
 def header_text(text: str) -> str:
