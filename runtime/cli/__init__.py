@@ -1,0 +1,1 @@
+"""The `garrison` command: the only place that prints or exits."""

@@ -1,0 +1,168 @@
+"""`garrison creds`: issues, lists and revokes a tenant's credentials.
+
+Keys are made here and stay here: the platform is sent a public key and a certificate request, and sends back the JWT
+and the certificate.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from runtime.cli import names
+from runtime.cli.exits import bad_input, failed
+from runtime.cli.options import (
+    DEFAULT_DIR,
+    AsOption,
+    DirOption,
+    JsonOption,
+    TenantArgument,
+    acting_folder,
+    examples,
+    seconds,
+)
+from runtime.cli.output import Output
+from runtime.cli.session import administer
+
+app = typer.Typer(help="Issue, list and revoke credentials.", no_args_is_help=True)
+
+
+@app.command(
+    epilog=examples(
+        "garrison creds issue st-marys amy --role nurse --out amy",
+        "garrison creds issue st-marys amy --role nurse --ttl 30m --out amy --force",
+    )
+)
+def issue(
+    tenant: TenantArgument,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Who they are for.")],
+    role: Annotated[str, typer.Option("--role", metavar="ROLE", help="The one role that they carry.")],
+    out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="The folder to write.")],
+    ttl: Annotated[str, typer.Option("--ttl", metavar="TIME", help="How long they last: 30m, 8h, 7d.")] = "8h",
+    force: Annotated[bool, typer.Option("--force", help="Replace the credentials that are in the folder.")] = False,
+    directory: DirOption = DEFAULT_DIR,
+    acting_as: AsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Issue credentials: a folder with all that a caller, or the `nats` command, needs to connect."""
+    from runtime.cli.folderfiles import check_target, write_folder
+
+    names.tenant(tenant)
+    names.user(name)
+    names.role(role)
+    ttl_s = seconds(ttl)
+    check_target(out, force=force)
+    folder = acting_folder(directory, acting_as)
+    contents, expires_at = _issued(folder, tenant=tenant, name=name, role=role, ttl_s=ttl_s)
+    write_folder(out, contents)
+    until = _time(expires_at)
+    value = {
+        "tenant": tenant,
+        "name": name,
+        "role": role,
+        "user": contents.user,
+        "expires_at": expires_at,
+        "folder": str(out),
+    }
+    Output(as_json=as_json).result(value, f"credentials of `{name}` ({role} of {tenant}) in `{out}`, until {until}")
+
+
+@app.command("list", epilog=examples("garrison creds list st-marys"))
+def list_(
+    tenant: TenantArgument, directory: DirOption = DEFAULT_DIR, acting_as: AsOption = None, as_json: JsonOption = False
+) -> None:
+    """List a tenant's credentials: who has which role, until when, and who issued them."""
+    names.tenant(tenant)
+    result = administer(acting_folder(directory, acting_as), "credentials.list", tenant)
+    rows = [
+        [
+            row.get("name"),
+            row.get("role"),
+            _state(row),
+            _time(row.get("expires_at")),
+            _time(row.get("last_seen")),
+            row.get("issued_by"),
+            row.get("user"),
+        ]
+        for row in result.get("credentials", [])
+    ]
+    columns = ["name", "role", "state", "until", "last seen", "issued by", "user"]
+    Output(as_json=as_json).rows(result, columns, rows, none=f"tenant `{tenant}` has no credentials")
+
+
+@app.command(
+    epilog=examples("garrison creds revoke st-marys amy", "garrison creds revoke st-marys --user UABC…  # one key")
+)
+def revoke(
+    tenant: TenantArgument,
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Whose credentials, all of them.")] = None,
+    user: Annotated[str | None, typer.Option("--user", metavar="KEY", help="Only the ones of this public key.")] = None,
+    directory: DirOption = DEFAULT_DIR,
+    acting_as: AsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Revoke credentials: connections that use them end at once, and no host accepts them any more."""
+    names.tenant(tenant)
+    if (name is None) == (user is None):
+        raise bad_input("name the user, or give one key with --user, but not both")
+    data = {"name": names.user(name)} if name is not None else {"user": _user_key(user or "")}
+    result = administer(acting_folder(directory, acting_as), "credentials.revoke", tenant, data)
+    Output(as_json=as_json).result(result, f"credentials of `{name or user}` revoked")
+
+
+def _issued(folder: Path, *, tenant: str, name: str, role: str, ttl_s: int) -> Any:
+    """Make the keys, have them certified, and put the parts together."""
+    from authz.creds import Creds, format_creds
+    from authz.keys import UserSeed
+    from certs.leaves import new_client_key_and_csr
+    from runtime.cli.folderfiles import FolderContents
+    from runtime.client.folder import read_folder
+
+    url = read_folder(folder).url
+    seed = UserSeed.generate()
+    key, request = new_client_key_and_csr()
+    data = {"name": name, "role": role, "ttl_s": ttl_s, "user": seed.public.text, "csr": request.decode()}
+    result = administer(folder, "credentials.issue", tenant, data)
+    jwt, certificate, ca = (result.get(part) for part in ("jwt", "certificate", "ca"))
+    if not (isinstance(jwt, str) and isinstance(certificate, str) and isinstance(ca, str)):
+        raise failed("bad_answer", "the control plane's answer holds no credentials")
+    contents = FolderContents(
+        tenant=tenant,
+        name=name,
+        role=role,
+        user=seed.public.text,
+        url=url,
+        creds=format_creds(Creds(jwt=jwt, seed=seed)),
+        certificate=certificate,
+        key=key,
+        ca=ca,
+    )
+    return contents, result.get("expires_at")
+
+
+def _user_key(text: str) -> str:
+    from authz.errors import AuthzError
+    from authz.keys import UserPublicKey
+
+    try:
+        return UserPublicKey.parse(text).text
+    except AuthzError as error:
+        raise bad_input(f"`{text}` is not a user's public key") from error
+
+
+def _state(row: dict[str, Any]) -> str:
+    expires_at = row.get("expires_at")
+    if row.get("revoked"):
+        return "revoked"
+    if isinstance(expires_at, int | float) and expires_at <= dt.datetime.now(dt.UTC).timestamp():
+        return "expired"
+    return "valid"
+
+
+def _time(unix: object) -> str:
+    if not isinstance(unix, int | float):
+        return "-"
+    return dt.datetime.fromtimestamp(unix, dt.UTC).strftime("%Y-%m-%d %H:%M:%SZ")

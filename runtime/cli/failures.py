@@ -1,0 +1,124 @@
+"""What each error of another part means to the user of the command: its exit code, and the way out.
+
+Knows every error type that may end a command; what it does not know is a fault of ours and is not caught here. Each
+part's errors are looked at only if that part was loaded, so that an error costs no imports.
+"""
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from runtime.cli.exits import CommandError, Exit, Failure
+
+_ASK_ADMIN = "ask the tenant's administrator to grant it: `garrison policy explain` shows what a role may do"
+_NEW_CREDS = "issue new credentials with `garrison creds issue`"
+
+
+def failure_of(error: Exception) -> Failure | None:
+    """What to tell the user, or None for an error that no user can mend."""
+    if isinstance(error, CommandError):
+        return error.failure
+    for module, describe in _DESCRIBERS.items():
+        if module in sys.modules:
+            failure = describe(error, sys.modules[module])
+            if failure is not None:
+                return failure
+    if isinstance(error, OSError) and error.filename is not None:
+        reason = (error.strerror or "can't be used").lower()
+        return Failure(exit=Exit.FAILED, code="file", message=f"`{error.filename}`: {reason}")
+    return None
+
+
+def _of_client(error: Exception, client: Any) -> Failure | None:
+    if isinstance(error, client.CallFailedError):
+        return _of_call(error, client)
+    return _of_connection(error, client)
+
+
+def _of_connection(error: Exception, client: Any) -> Failure | None:
+    if isinstance(error, client.FolderError):
+        return Failure(exit=Exit.USAGE, code="bad_folder", message=str(error), hint=error.remedy)
+    if isinstance(error, client.ExpiredCredentialsError):
+        return Failure(exit=Exit.DENIED, code="expired", message=str(error), hint=_NEW_CREDS)
+    if isinstance(error, client.RejectedCredentialsError):
+        hint = "they were revoked, the tenant is suspended, or they belong to another platform"
+        return Failure(exit=Exit.DENIED, code="rejected", message=str(error), hint=hint)
+    if isinstance(error, client.ServerRefusedError):
+        extra = (("subject", error.subject), ("required", error.missing))
+        return Failure(exit=Exit.DENIED, code="server_refused", message=str(error), hint=_ASK_ADMIN, extra=extra)
+    if isinstance(error, client.UnreachableError):
+        hint = "is the platform running? start it with `garrison up`"
+        return Failure(exit=Exit.UNREACHABLE, code=error.reason, message=str(error), hint=hint)
+    return None
+
+
+# The exit code, the slug and the way out of each code on the wire.
+_CALL_CODES: dict[int, tuple[Exit, str, str]] = {
+    400: (Exit.USAGE, "bad_input", ""),
+    401: (Exit.DENIED, "not_authenticated", _NEW_CREDS),
+    403: (Exit.DENIED, "denied", _ASK_ADMIN),
+    404: (Exit.FAILED, "not_found", ""),
+    408: (
+        Exit.UNREACHABLE,
+        "timeout",
+        "it may still be carried out: look before you repeat it",
+    ),
+    409: (Exit.FAILED, "conflict", ""),
+    413: (Exit.USAGE, "too_large", ""),
+    422: (Exit.USAGE, "invalid", ""),
+    429: (Exit.FAILED, "over_limit", "try again in a moment"),
+    500: (Exit.FAILED, "failed", "the host's log has the reason under the correlation id"),
+    503: (Exit.UNREACHABLE, "unavailable", "`garrison agent list` shows what is deployed"),
+}
+
+
+def _of_call(error: Any, client: Any) -> Failure:
+    exit_code, slug, hint = _CALL_CODES.get(error.code, (Exit.FAILED, "failed", ""))
+    if isinstance(error, client.BadAnswerError):
+        slug = "bad_answer"
+    details: tuple[str, ...] = ()
+    extra: list[tuple[str, object]] = [("status", error.code), ("correlation_id", error.correlation_id)]
+    if isinstance(error, client.InvalidRequestError) and error.fields:
+        details = tuple(f"{fault['path'] or '(data)'}: {fault['message']}" for fault in error.fields)
+        extra.append(("fields", [dict(fault) for fault in error.fields]))
+    if isinstance(error, client.DeniedError):
+        extra += [("required", error.required), ("role", error.role)]
+        if error.required:
+            details = (f"missing: {error.required}" + (f" (role: {error.role})" if error.role else ""),)
+    if isinstance(error, client.OverLimitError) and error.retry_after is not None:
+        hint = f"try again in {error.retry_after:g} s"
+        extra.append(("retry_after", error.retry_after))
+    if isinstance(error, client.HandlerFailedError):
+        details = (f"correlation id: {error.correlation_id}",)
+    return Failure(exit=exit_code, code=slug, message=str(error), hint=hint, details=details, extra=tuple(extra))
+
+
+def _of_policy(error: Exception, policyfile: Any) -> Failure | None:
+    if not isinstance(error, policyfile.PolicyFileError):
+        return None
+    details = tuple(f"line {fault.line}: {fault.message}" for fault in error.faults)
+    faults = [{"line": fault.line, "message": fault.message} for fault in error.faults]
+    count = "a fault" if len(details) == 1 else f"{len(details)} faults"
+    message = f"the policy has {count}; nothing was changed"
+    return Failure(exit=Exit.USAGE, code="bad_policy", message=message, details=details, extra=(("faults", faults),))
+
+
+def _of_base(name: str, exit_code: Exit, code: str) -> Callable[[Exception, Any], Failure | None]:
+    """Describe a part whose messages already say everything: `name` is its base class."""
+
+    def describe(error: Exception, module: Any) -> Failure | None:
+        if isinstance(error, getattr(module, name)):
+            return Failure(exit=exit_code, code=code, message=str(error))
+        return None
+
+    return describe
+
+
+_DESCRIBERS: dict[str, Callable[[Exception, Any], Failure | None]] = {
+    "runtime.client.errors": _of_client,
+    "authz.policyfile": _of_policy,
+    "authz.errors": _of_base("AuthzError", Exit.USAGE, "bad_input"),
+    "runtime.host.snapshot": _of_base("SnapshotError", Exit.USAGE, "bad_agent"),
+    "certs.errors": _of_base("CertsError", Exit.FAILED, "certificates"),
+    "runtime.bus.errors": _of_base("BusError", Exit.UNREACHABLE, "bus"),
+}
