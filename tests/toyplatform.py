@@ -6,7 +6,6 @@ For tests of what nats-server itself does with our tokens and with a hostile cli
 import base64
 import contextlib
 import json
-import os
 import re
 import socket
 import subprocess
@@ -175,7 +174,6 @@ def _port_of(server: subprocess.Popen[bytes], folder: Path) -> int:
     while time.monotonic() < deadline and server.poll() is None:
         with contextlib.suppress(FileNotFoundError, ValueError):
             return int(json.loads(ports.read_text())["nats"][0].rsplit(":", 1)[1])
-        os.sched_yield()
         time.sleep(0.005)
     raise AssertionError((folder / "server.log").read_text())
 
@@ -200,14 +198,25 @@ class RawClient:
     def __init__(self, port: int, creds: Creds, **options: Any) -> None:
         self._socket = socket.create_connection(("127.0.0.1", port), timeout=10)
         self._read = self._socket.makefile("rb")
+        self.user = creds.seed.public.text
+        self.inbox = f"_INBOX.{self.user}."
+        try:
+            self._sign_in(creds, options)
+        except BaseException:
+            self.close()
+            raise
+
+    def _sign_in(self, creds: Creds, options: dict[str, Any]) -> None:
         nonce = json.loads(self._line().removeprefix(b"INFO "))["nonce"]
         signature = base64.urlsafe_b64encode(creds.seed.sign(nonce.encode())).rstrip(b"=").decode()
         hello = {"verbose": False, "pedantic": False, "headers": True, "no_responders": True, "protocol": 1}
         hello |= {"jwt": creds.jwt, "sig": signature, "lang": "raw", "version": "0"} | options
-        self.user = creds.seed.public.text
-        self.inbox = f"_INBOX.{self.user}."
         self.send(b"CONNECT " + json.dumps(hello).encode() + b"\r\n")
         self.flush()
+
+    def close(self) -> None:
+        self._read.close()
+        self._socket.close()
 
     def __enter__(self) -> Self:
         return self
@@ -215,8 +224,7 @@ class RawClient:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._read.close()
-        self._socket.close()
+        self.close()
 
     def send(self, data: bytes) -> None:
         self._socket.sendall(data)
@@ -237,8 +245,14 @@ class RawClient:
     def flush(self) -> None:
         """Return when the server has handled all that was sent."""
         self.send(b"PING\r\n")
+        refusal = None
         while (line := self._line()) != b"PONG":
-            self._refuse(line)
+            try:
+                self._refuse(line)
+            except ServerRefusedError as error:
+                refusal = error
+        if refusal:
+            raise refusal
 
     def receive(self) -> Delivered:
         """The next message."""
