@@ -83,7 +83,7 @@ def test_a_publish_outside_the_template_is_refused(alice: RawClient, subject: st
         alice.flush()
 
 
-@pytest.mark.parametrize("subject", [">", "_INBOX.>", f"_INBOX.{UserSeed.generate().public}.>", "ai.capabilities.>"])
+@pytest.mark.parametrize("subject", [">", "_INBOX.>", f"_INBOX.{'U' * 56}.>", "ai.capabilities.>"])
 def test_a_subscription_outside_the_template_is_refused(alice: RawClient, subject: str) -> None:
     with pytest.raises(ServerRefusedError, match=VIOLATION):
         alice.subscribe(subject)

@@ -110,7 +110,7 @@ def test_a_token_signed_by_another_key_is_refused() -> None:
     assert refused(user_jwt=f"{head}.{body}.{signature}") == "token-signature"
 
 
-@pytest.mark.parametrize("jwt", ["", "x", "a.b.c", INFO.user_jwt[:-2], INFO.user_jwt + "\n"])
+@pytest.mark.parametrize("jwt", ["", "x", "a.b.c", INFO.user_jwt[:-2], INFO.user_jwt + "\n"], ids=range(5))
 def test_a_missing_or_mangled_token_is_refused(jwt: str) -> None:
     assert refused(user_jwt=jwt).startswith("token-")
 
@@ -141,7 +141,7 @@ def test_a_role_key_taken_out_is_refused_also_when_cached() -> None:
     assert refused(trust=replace(TRUST, roles={AccountSeed.generate().public.text: "nurse"})) == "role-unknown"
 
 
-@pytest.mark.parametrize("who", [USER.public.text, "*"])
+@pytest.mark.parametrize("who", [USER.public.text, "*"], ids=["the user", "all users"])
 def test_a_revoked_user_is_refused_also_when_cached(who: str) -> None:
     assert refused(trust=replace(TRUST, revocations={who: NOW})) == "revoked"
     assert refused(trust=replace(TRUST, revocations={who: NOW + 100})) == "revoked"
