@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,13 +22,8 @@ from runtime.cli.session import administer, converse
 
 if TYPE_CHECKING:
     from runtime.client import Client
-    from runtime.host.snapshot import Snapshot
 
 app = typer.Typer(help="Deploy, list and stop agents.", no_args_is_help=True)
-
-# Base64 makes 4 of 3: a piece and what is around it stay below the largest payload, 256 KiB.
-PIECE_BYTES = 128 * 1024
-_DEPLOY_TIMEOUT_S = 60.0
 
 
 @app.command(
@@ -54,6 +48,7 @@ def deploy(
 ) -> None:
     """Deploy an agent: its package is stored as a snapshot; returns when every live host runs it."""
     from runtime.cli.agentsource import find_agent
+    from runtime.client.deploying import deploy_snapshot
 
     names.tenant(tenant)
     found = find_agent(source, working_folder=Path.cwd())
@@ -61,9 +56,7 @@ def deploy(
     folder = acting_folder(directory, acting_as)
 
     async def work(client: Client) -> dict[str, Any]:
-        await _upload(client, tenant, found.snapshot)
-        data = {"digest": found.snapshot.digest, "entry": found.entry, "agent": agent}
-        return await client.admin("agents.deploy", tenant, data, timeout=_DEPLOY_TIMEOUT_S)
+        return await deploy_snapshot(client, tenant=tenant, agent=agent, entry=found.entry, snapshot=found.snapshot)
 
     result = converse(folder, work)
     offers = ", ".join(map(str, result.get("capabilities") or ())) or "its capabilities"
@@ -100,11 +93,3 @@ def stop(
     names.agent(agent)
     result = administer(acting_folder(directory, acting_as), "agents.stop", tenant, {"agent": agent})
     Output(as_json=as_json).result(result, f"agent `{agent}` of `{tenant}` stopped")
-
-
-async def _upload(client: Client, tenant: str, snapshot: Snapshot) -> None:
-    size = len(snapshot.data)
-    for offset in range(0, size, PIECE_BYTES):
-        piece = base64.b64encode(snapshot.data[offset : offset + PIECE_BYTES]).decode()
-        data = {"digest": snapshot.digest, "offset": offset, "size": size, "data": piece}
-        await client.admin("agents.upload", tenant, data)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -25,7 +25,11 @@ from runtime.cli.options import (
     seconds,
 )
 from runtime.cli.output import Output
-from runtime.cli.session import administer
+from runtime.cli.session import administer, converse
+
+if TYPE_CHECKING:
+    from runtime.client import Client
+    from runtime.client.issuing import IssuedFolder
 
 app = typer.Typer(help="Issue, list and revoke credentials.", no_args_is_help=True)
 
@@ -48,23 +52,28 @@ def issue(
     as_json: JsonOption = False,
 ) -> None:
     """Issue credentials: a folder with all that a caller, or the `nats` command, needs to connect."""
-    from runtime.cli.folderfiles import check_target, write_folder
+    from runtime.client.folderfiles import write_folder
+    from runtime.client.issuing import issue_folder
 
     names.tenant(tenant)
     names.user(name)
     names.role(role)
     ttl_s = seconds(ttl)
-    check_target(out, force=force)
+    _check_target(out, force=force)
     folder = acting_folder(directory, acting_as)
-    contents, expires_at = _issued(folder, tenant=tenant, name=name, role=role, ttl_s=ttl_s)
-    write_folder(out, contents)
-    until = _time(expires_at)
+
+    async def work(client: Client) -> IssuedFolder:
+        return await issue_folder(client, tenant=tenant, name=name, role=role, ttl_s=ttl_s)
+
+    issued = converse(folder, work)
+    write_folder(out, issued.contents)
+    until = _time(issued.expires_at)
     value = {
         "tenant": tenant,
         "name": name,
         "role": role,
-        "user": contents.user,
-        "expires_at": expires_at,
+        "user": issued.contents.user,
+        "expires_at": issued.expires_at,
         "folder": str(out),
     }
     Output(as_json=as_json).result(value, f"credentials of `{name}` ({role} of {tenant}) in `{out}`, until {until}")
@@ -113,34 +122,24 @@ def revoke(
     Output(as_json=as_json).result(result, f"credentials of `{name or user}` revoked")
 
 
-def _issued(folder: Path, *, tenant: str, name: str, role: str, ttl_s: int) -> Any:
-    """Make the keys, have them certified, and put the parts together."""
-    from authz.creds import Creds, format_creds
-    from authz.keys import UserSeed
-    from certs.leaves import new_client_key_and_csr
-    from runtime.cli.folderfiles import FolderContents
-    from runtime.client.folder import read_folder
+def _check_target(out: Path, *, force: bool) -> None:
+    """Refuse a target that would be overwritten, before anything is asked for.
 
-    url = read_folder(folder).url
-    seed = UserSeed.generate()
-    key, request = new_client_key_and_csr()
-    data = {"name": name, "role": role, "ttl_s": ttl_s, "user": seed.public.text, "csr": request.decode()}
-    result = administer(folder, "credentials.issue", tenant, data)
-    jwt, certificate, ca = (result.get(part) for part in ("jwt", "certificate", "ca"))
-    if not (isinstance(jwt, str) and isinstance(certificate, str) and isinstance(ca, str)):
-        raise failed("bad_answer", "the control plane's answer holds no credentials")
-    contents = FolderContents(
-        tenant=tenant,
-        name=name,
-        role=role,
-        user=seed.public.text,
-        url=url,
-        creds=format_creds(Creds(jwt=jwt, seed=seed)),
-        certificate=certificate,
-        key=key,
-        ca=ca,
-    )
-    return contents, result.get("expires_at")
+    Raises:
+        CommandError: It is there and `force` is not set, or it is there and is no credentials folder.
+    """
+    from runtime.client.folder import FILES
+
+    if out.is_symlink() or (out.exists() and not out.is_dir()):
+        raise failed("exists", f"`{out}` is in the way: it is not a folder")
+    if not out.exists():
+        return
+    if not force:
+        raise failed("exists", f"`{out}` exists already", hint="choose another --out, or replace it with --force")
+    foreign = {entry.name for entry in out.iterdir()} - FILES
+    if foreign:
+        first = min(foreign)
+        raise failed("exists", f"`{out}` holds more than credentials (`{first}`), so it is not replaced")
 
 
 def _user_key(text: str) -> str:

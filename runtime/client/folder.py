@@ -29,6 +29,7 @@ CERTIFICATE_FILE = "client.pem"
 KEY_FILE = "client-key.pem"
 CA_FILE = "ca.pem"
 CONTEXT_FILE = "context.json"
+FILES = frozenset({CREDS_FILE, CERTIFICATE_FILE, KEY_FILE, CA_FILE, CONTEXT_FILE})
 
 _CONTEXT_LIMIT = 64 * 1024
 _SCHEMES = frozenset({"tls", "nats"})

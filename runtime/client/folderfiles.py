@@ -11,7 +11,6 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from runtime.cli.exits import failed
 from runtime.client.folder import CA_FILE, CERTIFICATE_FILE, CONTEXT_FILE, CREDS_FILE, KEY_FILE
 
 
@@ -43,30 +42,6 @@ class FolderContents:
 
     def __repr__(self) -> str:
         return f"FolderContents(user={self.user!r}, <redacted>)"
-
-
-def check_target(out: Path, *, force: bool) -> None:
-    """Refuse a target that would be overwritten, before anything is asked for.
-
-    Raises:
-        CommandError: It is there and `force` is not set, or it is there and is no credentials folder.
-    """
-    if out.is_symlink() or (out.exists() and not out.is_dir()):
-        raise failed("exists", f"`{out}` is in the way: it is not a folder")
-    if not out.exists():
-        return
-    if not force:
-        raise failed("exists", f"`{out}` exists already", hint="choose another --out, or replace it with --force")
-    foreign = {entry.name for entry in out.iterdir()} - {
-        CA_FILE,
-        CERTIFICATE_FILE,
-        CONTEXT_FILE,
-        CREDS_FILE,
-        KEY_FILE,
-    }
-    if foreign:
-        first = min(foreign)
-        raise failed("exists", f"`{out}` holds more than credentials (`{first}`), so it is not replaced")
 
 
 def write_folder(out: Path, contents: FolderContents) -> None:
