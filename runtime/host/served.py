@@ -1,0 +1,73 @@
+"""An in-process agent's capability in the form that dispatch invokes."""
+
+from dataclasses import dataclass
+
+from authz.principals import Principal
+from runtime.agent import (
+    Caller,
+    CallerInfo,
+    CapabilitySpec,
+    InputInvalidError,
+    Invocation,
+    RequestRejectedError,
+)
+from runtime.dispatch.errors import InputRefusedError, RequestRefusedError
+from runtime.dispatch.ports import CallContext
+from runtime.envelope.messages import FieldFault
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class InlineCapability:
+    """Implements `ServedCapability`: maps dispatch's values and errors to those that authors see, and back."""
+
+    spec: CapabilitySpec
+    agent_id: str
+    caller: Caller
+
+    @property
+    def timeout_s(self) -> float:
+        """Seconds that one call may take."""
+        return self.spec.timeout
+
+    @property
+    def concurrency(self) -> int:
+        """Calls that may run at a time."""
+        return self.spec.concurrency
+
+    def validate(self, data: bytes, /) -> object:
+        """Read the input by the handler's model."""
+        try:
+            return self.spec.validate_input(data)
+        except InputInvalidError as error:
+            faults = tuple(FieldFault(path=f["path"], message=f["message"]) for f in error.fields)
+            raise InputRefusedError(faults) from error
+
+    async def invoke(self, value: object, context: CallContext, /) -> object:
+        """Run the handler; its deadline is the dispatcher's to enforce."""
+        invocation = Invocation(
+            capability=context.capability,
+            principal=_caller_info(context.principal),
+            correlation_id=context.correlation_id,
+            deadline=context.deadline,
+            agent=self.agent_id,
+            caller=self.caller,
+        )
+        try:
+            return await self.spec.invoke(value, invocation)
+        except RequestRejectedError as error:
+            raise RequestRefusedError(error.message) from error
+
+    def encode(self, output: object, /) -> bytes:
+        """Check the output by the handler's model and encode it."""
+        return self.spec.encode_output(output)
+
+
+def _caller_info(principal: Principal) -> CallerInfo:
+    return CallerInfo(
+        tenant=principal.tenant,
+        user=principal.user,
+        name=principal.name,
+        role=principal.role,
+        tags=principal.tags,
+        assurance=principal.assurance,
+    )
