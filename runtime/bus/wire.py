@@ -55,7 +55,8 @@ def header_block(headers: Mapping[str, str]) -> bytes:
     for name, value in headers.items():
         if not _HEADER_NAME.fullmatch(name) or not _HEADER_VALUE.fullmatch(value):
             raise InvalidSubjectError(f"{name}: {value}")
-        lines.append(f"{name}: {value}")
+        # Joined, not formatted: nats-py's names are members of an enumeration, and would print as such.
+        lines.append(name + ": " + value)
     return ("\r\n".join(lines) + "\r\n\r\n").encode()
 
 

@@ -1,6 +1,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from nats.js.api import Header
 
 from runtime.bus import wire
 from runtime.bus.errors import InvalidSubjectError
@@ -59,3 +60,7 @@ def test_whatever_is_accepted_is_one_command(subject: str, reply: str, headers: 
     assert line.count(b" ") == 3 + bool(headers)
     if headers:
         assert set(parse_headers(rest[:-2])) == set(headers)
+
+
+def test_header_name_of_an_enumeration_is_written_as_its_value() -> None:
+    assert wire.header_block({Header.MSG_ID: "1"}) == b"NATS/1.0\r\nNats-Msg-Id: 1\r\n\r\n"
