@@ -47,4 +47,4 @@ def test_example_serves_from_a_copy_under_another_name(load: object, folder: str
 
 
 def test_every_example_agent_is_covered() -> None:
-    assert {"hello", "healthcare"} <= set(FOLDERS)
+    assert {"hello", "hello_override", "healthcare"} <= set(FOLDERS)

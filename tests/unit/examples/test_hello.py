@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from examples.hello.agent import HelloAgent
-from examples.hello.override import HelloWorldAgent
+from examples.hello_override.agent import HelloWorldAgent
 from runtime.agent import (
     Agent,
     CallerInfo,

@@ -1,7 +1,9 @@
-"""The hello agent again, with names in a list and one method for all of them.
+"""A greeting and an echo, answered by overriding `process_capability`.
 
-Works like the typed form in `agent`, except that requests and results are plain dicts: what a handler
-doesn't check itself, nobody checks.
+    garrison agent deploy TENANT examples/hello_override
+
+Works like the typed form in `examples/hello`, except that requests and results are plain dicts: what a handler doesn't
+check itself, nobody checks.
 """
 
 from typing import Any
