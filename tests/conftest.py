@@ -3,7 +3,7 @@ from collections.abc import Callable, Mapping
 
 import uvloop
 
-pytest_plugins = ["fixtures_server"]
+pytest_plugins = ["fixtures_server", "fixtures_gate"]
 
 
 def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], AbstractEventLoop]]:

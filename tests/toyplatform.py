@@ -196,7 +196,7 @@ class RawClient:
     """The NATS protocol over a socket, byte for byte."""
 
     def __init__(self, port: int, creds: Creds, **options: Any) -> None:
-        self._socket = socket.create_connection(("127.0.0.1", port), timeout=10)
+        self._socket = self.open_socket(port)
         self._read = self._socket.makefile("rb")
         self.user = creds.seed.public.text
         self.inbox = f"_INBOX.{self.user}."
@@ -217,6 +217,9 @@ class RawClient:
     def close(self) -> None:
         self._read.close()
         self._socket.close()
+
+    def open_socket(self, port: int) -> socket.socket:
+        return socket.create_connection(("127.0.0.1", port), timeout=10)
 
     def __enter__(self) -> Self:
         return self
