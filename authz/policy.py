@@ -117,6 +117,14 @@ class Policy:
                 waiting.extend(parent.name for parent in role.inherits)
         return tuple(lineage.values())
 
+    def route(self, name: str, ancestor: str) -> tuple[str, ...]:
+        """Return the role names by which ``name`` comes to inherit from ``ancestor``, both ends included."""
+        routes: dict[str, tuple[str, ...]] = {name: (name,)}
+        for role in self.lineage(name):
+            for parent in role.inherits:
+                routes.setdefault(parent.name, (*routes[role.name], parent.name))
+        return routes[ancestor]
+
     def effective_grants(self, name: str) -> tuple[Grant, ...]:
         """Return what a role has, its own grants first, then what it inherits."""
         return tuple(grant for role in self.lineage(name) for grant in role.grants)
