@@ -44,6 +44,16 @@ _NOTHING_ELSE: Final = {
     "encipher_only": False,
     "decipher_only": False,
 }
+# What `cryptography` raises, late, for a certificate that it loaded and that turns out malformed or not to verify.
+_NOT_AN_AUTHORITY: Final = (
+    InvalidSignature,
+    UnsupportedAlgorithm,
+    ValueError,
+    TypeError,
+    x509.DuplicateExtension,
+    x509.ExtensionNotFound,
+    x509.UnsupportedGeneralNameType,
+)
 
 
 class Authority:
@@ -201,12 +211,14 @@ def _usage(*, signs_certificates: bool) -> x509.KeyUsage:
 
 def _check_pair(certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey) -> None:
     """A self-signed authority certificate, and the key that it is for."""
-    if certificate.public_key() != key.public_key():
-        raise AuthorityError("its key belongs to another certificate")
     try:
-        authority = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
-        certificate.verify_directly_issued_by(certificate)
-    except (x509.ExtensionNotFound, InvalidSignature, ValueError, TypeError) as error:
+        belongs = certificate.public_key() == key.public_key()
+        if belongs:
+            certificate.verify_directly_issued_by(certificate)
+            authority = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+    except _NOT_AN_AUTHORITY as error:
         raise AuthorityError("its certificate is not a self-signed authority's") from error
+    if not belongs:
+        raise AuthorityError("its key belongs to another certificate")
     if not authority:
         raise AuthorityError("its certificate is a leaf's")

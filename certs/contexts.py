@@ -11,7 +11,7 @@ Rules it keeps:
 import ssl
 from pathlib import Path
 
-from certs.errors import ContextError, PrivateFileError
+from certs.errors import ContextError
 from certs.privatefile import check_private_file
 
 
@@ -49,18 +49,15 @@ def _present(context: ssl.SSLContext, certificate: Path, key: Path) -> None:
         raise ContextError(certificate, "no such file")
     try:
         check_private_file(key)
-    except PrivateFileError:
-        raise
     except OSError as error:
         raise ContextError(key, _reason(error, "it can't be read")) from error
     try:
         context.load_cert_chain(certificate, key, password=_no_prompt)
-    except ssl.SSLError as error:
-        if error.reason == "KEY_VALUES_MISMATCH":
-            raise ContextError(key, f"it is not the key of `{certificate}`") from error
-        raise ContextError(certificate, "it and its key are not a PEM certificate and PEM key in clear") from error
     except OSError as error:
-        raise ContextError(certificate, _reason(error, "it can't be read")) from error
+        if getattr(error, "reason", None) == "KEY_VALUES_MISMATCH":
+            raise ContextError(key, f"it is not the key of `{certificate}`") from error
+        malformed = "it and its key are not a PEM certificate and PEM key in clear"
+        raise ContextError(certificate, _reason(error, malformed)) from error
 
 
 def _no_prompt() -> str:

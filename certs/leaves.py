@@ -69,14 +69,10 @@ def read_client_request(csr_pem: bytes) -> AcceptedKey:
     try:
         request = x509.load_pem_x509_csr(csr_pem)
         key = request.public_key()
-    except (ValueError, UnsupportedAlgorithm) as error:
+    except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion) as error:
         raise CertificateRequestError("it is not a PEM certificate request") from error
     accepted = _accepted(key)  # before the signature: no work for a key of 16,384 bits
-    try:
-        proved = request.is_signature_valid
-    except (ValueError, UnsupportedAlgorithm) as error:
-        raise CertificateRequestError("its signature can't be checked") from error
-    if not proved:
+    if not request.is_signature_valid:
         raise CertificateRequestError("its signature doesn't prove possession of the key")
     return accepted
 
@@ -140,7 +136,7 @@ def read_certificate(certificate_pem: bytes) -> x509.Certificate:
         raise CertificateFormatError(f"it is larger than {_CERTIFICATE_LIMIT} bytes")
     try:
         return x509.load_pem_x509_certificate(certificate_pem)
-    except (ValueError, UnsupportedAlgorithm) as error:
+    except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion) as error:
         raise CertificateFormatError("no PEM certificate in it") from error
 
 

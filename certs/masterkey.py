@@ -20,7 +20,7 @@ from typing import NoReturn
 from cryptography.fernet import Fernet
 
 from certs.atomicfile import atomic_create
-from certs.errors import MasterKeyError, PrivateFileError
+from certs.errors import MasterKeyError
 from certs.privatefile import make_private_folder, read_private_file
 
 KEY_VARIABLE = "GARRISON_MASTER_KEY"
@@ -89,14 +89,13 @@ class MasterKey:
     def _from_own_file(cls, path: Path) -> "MasterKey":
         source = f"the file `{path}`"
         make_private_folder(path.parent)
-        if not path.is_symlink() and not path.exists():
+        try:
+            content = read_private_file(path, limit=_FILE_LIMIT)
+        except FileNotFoundError:
             # Of two processes that start at once one creates it, and both read that one.
             with contextlib.suppress(FileExistsError):
                 atomic_create(path, cls.generate().encode() + b"\n")
-        try:
             content = read_private_file(path, limit=_FILE_LIMIT)
-        except FileNotFoundError as error:  # removed in between
-            raise PrivateFileError(path, "does not exist") from error
         return cls(_text(content, source), source=source)
 
     def __repr__(self) -> str:

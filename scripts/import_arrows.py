@@ -22,10 +22,10 @@ class ArrowsContract(Contract):
         wrong = sorted(
             f"{importer} imports {imported}" if source in allowed else f"{source} is not in the list of arrows"
             for importer in graph.modules
-            if (source := _component(importer)) in allowed or importer.split(".")[0] in ("authz", "certs", "runtime")
+            if _is_ours(source := _component(importer))
             for imported in graph.find_modules_directly_imported_by(importer)
             if (target := _component(imported)) != source
-            and (target in known or source not in allowed)
+            and (target in known or _is_ours(target) or source not in allowed)
             and target not in allowed.get(source, set())
         )
         return ContractCheck(kept=not wrong, metadata={"wrong": list(dict.fromkeys(wrong))})
@@ -40,6 +40,10 @@ def _component(module: str) -> str:
     """`runtime.bus.client` is in `runtime.bus`, and `authz.keys` in `authz`."""
     parts = module.split(".")
     return ".".join(parts[:2]) if parts[0] == "runtime" else parts[0]
+
+
+def _is_ours(component: str) -> bool:
+    return component.split(".", maxsplit=1)[0] in {"authz", "certs", "runtime"}
 
 
 def _parse(arrows: list[str]) -> dict[str, set[str]]:

@@ -1,5 +1,6 @@
 """Whatever bytes arrive, the parsers of `certs` give a result or their own error, and what was sealed comes back."""
 
+import base64
 import datetime as dt
 import os
 import tempfile
@@ -7,7 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ed25519
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from certs.authority import Authority
@@ -29,6 +33,18 @@ NOW = 1_800_000_000.0
 MASTER = MasterKey(MasterKey.generate(), source="a test")
 AUTHORITY = Authority.create("test authority", now=NOW)
 _, REQUEST = new_client_key_and_csr()
+ED25519_REQUEST = (
+    x509.CertificateSigningRequestBuilder()
+    .subject_name(x509.Name([]))
+    .sign(ed25519.Ed25519PrivateKey.generate(), None)
+    .public_bytes(serialization.Encoding.PEM)
+)
+# SEQUENCE { SEQUENCE { INTEGER 0 ...: the version is the first number, and only 0 is known.
+REQUEST_OF_AN_UNKNOWN_VERSION = b"-----BEGIN CERTIFICATE REQUEST-----\n%b-----END CERTIFICATE REQUEST-----\n" % (
+    base64.encodebytes(
+        base64.b64decode(b"".join(REQUEST.splitlines()[1:-1])).replace(b"\x02\x01\x00", b"\x02\x01\x09", 1)
+    )
+)
 NAMES = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_.:@-]{0,8}(/[A-Za-z0-9][A-Za-z0-9_.:@-]{0,8}){0,3}", fullmatch=True)
 
 
@@ -52,7 +68,32 @@ def damaged(draw: st.DrawFn, whole: bytes) -> bytes:
     return whole[:start] + draw(st.one_of(st.binary(max_size=40), st.just(whole[start:end] * 2))) + whole[end:]
 
 
-@given(st.one_of(st.binary(max_size=3000), damaged(REQUEST), damaged(AUTHORITY.certificate_pem)))
+def inner(pem: bytes) -> bytes:
+    """The DER inside a PEM block."""
+    return base64.b64decode(b"".join(pem.splitlines()[1:-1]))
+
+
+@st.composite
+def damaged_inside(draw: st.DrawFn, pem: bytes) -> bytes:
+    """A PEM block, whole, around DER of which up to three bytes were changed."""
+    der = bytearray(inner(pem))
+    for _ in range(draw(st.integers(1, 3))):
+        der[draw(st.integers(0, len(der) - 1))] = draw(st.integers(0, 255))
+    first, *_, last = pem.splitlines()
+    return b"%b\n%b%b\n" % (first, base64.encodebytes(bytes(der)), last)
+
+
+@given(
+    st.one_of(
+        st.binary(max_size=3000),
+        damaged(REQUEST),
+        damaged_inside(REQUEST),
+        damaged_inside(ED25519_REQUEST),
+        damaged(AUTHORITY.certificate_pem),
+    )
+)
+@settings(max_examples=400)
+@example(REQUEST_OF_AN_UNKNOWN_VERSION)
 def test_p7_a_request_is_accepted_or_refused_by_one_error(text: bytes) -> None:
     try:
         read_client_request(text)
@@ -60,7 +101,10 @@ def test_p7_a_request_is_accepted_or_refused_by_one_error(text: bytes) -> None:
         check_clear(error)
 
 
-@given(st.one_of(st.binary(max_size=3000), damaged(AUTHORITY.certificate_pem)))
+@given(
+    st.one_of(st.binary(max_size=3000), damaged(AUTHORITY.certificate_pem), damaged_inside(AUTHORITY.certificate_pem))
+)
+@settings(max_examples=300)
 def test_p7_a_certificate_is_read_or_refused_by_one_error(text: bytes) -> None:
     try:
         expires_at(text)
@@ -68,7 +112,15 @@ def test_p7_a_certificate_is_read_or_refused_by_one_error(text: bytes) -> None:
         check_clear(error)
 
 
-@given(damaged(AUTHORITY.certificate_pem), damaged(AUTHORITY.key_pem()))
+@given(
+    st.one_of(
+        st.just(AUTHORITY.certificate_pem),
+        damaged(AUTHORITY.certificate_pem),
+        damaged_inside(AUTHORITY.certificate_pem),
+    ),
+    st.one_of(st.just(AUTHORITY.key_pem()), damaged(AUTHORITY.key_pem()), damaged_inside(AUTHORITY.key_pem())),
+)
+@settings(max_examples=400)
 def test_p7_an_authority_loads_or_is_refused_by_one_error_without_its_key(certificate: bytes, key: bytes) -> None:
     try:
         Authority.load(certificate, key)

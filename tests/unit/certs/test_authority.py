@@ -1,5 +1,6 @@
 """What the authority signs, what it refuses, and what its certificates say."""
 
+import base64
 import datetime as dt
 import ipaddress
 import pickle
@@ -248,6 +249,15 @@ def test_a_request_with_another_key_put_in_is_refused(authority: Authority) -> N
 def test_a_request_with_another_kind_of_key_is_refused(authority: Authority, key: Callable[[], object]) -> None:
     with pytest.raises(CertificateRequestError, match=r"neither ECDSA P-256 nor Ed25519"):
         authority.sign_client_request(request_pem(key()), uri=URI, now=NOW, lifetime=HOUR)
+
+
+def test_a_request_signed_by_an_unknown_algorithm_is_refused(authority: Authority) -> None:
+    der = x509.load_pem_x509_csr(new_client_key_and_csr()[1]).public_bytes(serialization.Encoding.DER)
+    ecdsa_with_sha256 = bytes.fromhex("2a8648ce3d040302")
+    unknown = der.replace(ecdsa_with_sha256, bytes.fromhex("2a8648ce3d04037f"))
+    pem = b"-----BEGIN CERTIFICATE REQUEST-----\n%b-----END CERTIFICATE REQUEST-----\n" % base64.encodebytes(unknown)
+    with pytest.raises(CertificateRequestError, match="prove possession"):
+        authority.sign_client_request(pem, uri=URI, now=NOW, lifetime=HOUR)
 
 
 @pytest.mark.parametrize("junk", [b"", b"hello", b"\x00" * 100, b"x" * 20_000])

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives import serialization
 from certs.atomicfile import atomic_write
 from certs.authority import Authority
 from certs.contexts import client_context
-from certs.errors import ContextError, ForeignOwnerError, LoosePermissionsError, PrivateFileError
+from certs.errors import ContextError, LoosePermissionsError, PrivateFileError
 from certs.leaves import Leaf
 
 NOW = time.time()
@@ -185,5 +185,12 @@ def test_an_encrypted_key_is_refused_without_a_prompt(folder: Folder) -> None:
         folder.context()
 
 
-def test_a_foreign_owner_is_a_private_file_error() -> None:
-    assert issubclass(ForeignOwnerError, PrivateFileError)
+def test_a_file_that_may_not_be_read_is_told_from_a_malformed_one(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(ssl.SSLContext, "load_verify_locations", refuse)  # root may read everything
+    with pytest.raises(ContextError, match=r"ca\.pem.*permission denied"):
+        folder.context()

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import stat
 from pathlib import Path
 
 import pytest
@@ -270,6 +271,29 @@ def test_a_pipe_planted_for_a_key_does_not_hang_the_reader(store: KeyStore) -> N
     os.mkfifo(store.directory / "pipe", 0o600)
     with pytest.raises(PrivateFileError, match="not a regular file"):
         store.get("pipe")
+
+
+def test_a_socket_planted_for_a_key_is_refused(store: KeyStore) -> None:
+    os.mknod(store.directory / "socket", 0o600 | stat.S_IFSOCK)
+    with pytest.raises(PrivateFileError, match="can't be opened"):
+        store.get("socket")
+
+
+def test_a_folder_that_went_away_is_an_error_and_is_not_made_again(store: KeyStore) -> None:
+    store.put(NAME, b"seed")
+    shutil.rmtree(store.directory)
+    for attempt in (lambda: store.get(NAME), lambda: store.put(NAME, b"x"), store.names):
+        with pytest.raises(PrivateFileError, match="does not exist"):
+            attempt()
+    assert not store.directory.exists()
+
+
+def test_a_store_without_marker_or_sealed_keys_is_a_new_one(store: KeyStore) -> None:
+    (store.directory / ".keystore").unlink()
+    (store.directory / "README").touch(0o600)
+    other = KeyStore(store.directory, MasterKey(MasterKey.generate(), source="a test"))
+    other.put(NAME, b"seed")
+    assert other.get(NAME) == b"seed"
 
 
 def test_a_file_in_place_of_the_folder_is_refused(tmp_path: Path, master: MasterKey) -> None:
