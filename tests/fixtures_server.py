@@ -4,6 +4,8 @@
 accounts, users and client certificates, and connects them.
 """
 
+import asyncio
+import base64
 import contextlib
 import datetime as dt
 import itertools
@@ -57,6 +59,39 @@ class TestAccount:
         return self.seed.public.text
 
 
+class RawClient:
+    """An attacker's client: TLS, and whatever bytes one likes."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader, self._writer = reader, writer
+
+    def send(self, data: bytes) -> None:
+        self._writer.write(data)
+
+    def hpub(self, subject: bytes, reply: bytes, header_block: bytes, payload: bytes = b"") -> None:
+        """Publish with a header block that no library would write."""
+        total = len(header_block) + len(payload)
+        self.send(b"HPUB %b %b %d %d\r\n%b%b\r\n" % (subject, reply, len(header_block), total, header_block, payload))
+
+    async def until(self, marker: bytes) -> bytes:
+        """Read until a line holds `marker`; returns everything read."""
+        seen = b""
+        while marker not in seen:
+            line = await self.reader.readline()
+            if not line:
+                raise ConnectionError(seen.decode("utf-8", "replace"))
+            seen += line
+        return seen
+
+    async def round_trip(self) -> bytes:
+        """Return what the server says to all that was sent so far."""
+        self.send(b"PING\r\n")
+        return await self.until(b"PONG\r\n")
+
+    def close(self) -> None:
+        self._writer.transport.abort()
+
+
 class Realm:
     """One operator, one CA, one server."""
 
@@ -67,6 +102,7 @@ class Realm:
         self.accounts: dict[str, TestAccount] = {}
         self._names = itertools.count(1)
         self._connections: list[Connection] = []
+        self._raw: list[RawClient] = []
         self._sys: Connection | None = None
         for name in ("resolver", "store", "tls", "run"):
             (folder / name).mkdir(parents=True)
@@ -111,6 +147,8 @@ class Realm:
         await self.server.start()
 
     async def close(self) -> None:
+        for raw in self._raw:
+            raw.close()
         for connection in self._connections:
             await connection.close()
         await self.server.kill()
@@ -214,6 +252,19 @@ class Realm:
         connection = await connect(endpoint, lambda: creds, **{"name": "test", **options})
         self._connections.append(connection)
         return connection
+
+    async def raw(self, creds: Creds, **connect_options: Any) -> RawClient:
+        """Connect as an attacker with valid credentials would; closed with the realm."""
+        host, port = self.server.url.removeprefix("nats://").split(":")
+        reader, writer = await asyncio.open_connection(host, int(port), ssl=self.endpoint().tls, limit=1 << 22)
+        client = RawClient(reader, writer)
+        self._raw.append(client)
+        info = json.loads((await client.until(b"INFO")).split(b" ", 1)[1])
+        signature = base64.b64encode(creds.seed.sign(info["nonce"].encode())).decode()
+        options = {"jwt": creds.jwt, "sig": signature, "headers": True, "no_responders": True, "verbose": False}
+        client.send(b"CONNECT " + json.dumps({"protocol": 1, **options, **connect_options}).encode() + b"\r\n")
+        await client.round_trip()
+        return client
 
     def _write(self, name: str, content: bytes) -> Path:
         path = self.folder / name

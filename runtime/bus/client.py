@@ -419,8 +419,9 @@ class BusClient(Client):
         server = self._server_pool.pop(0)
         self._server_pool.append(server)
         self._current_server = server
-        self._transport = TlsTransport(self.ssl_context, server.tls_name or server.uri.hostname or "")
-        await self._connect_to_server(server)
+        transport = TlsTransport(self.ssl_context, server.tls_name or server.uri.hostname or "")
+        self._transport = transport
+        await transport.connect(server.uri, _READ_BYTES, float(self.options["connect_timeout"]))
 
     def _drop_transport(self) -> None:
         for task in (self._reading_task, self._ping_interval_task, self._flusher_task):
