@@ -5,6 +5,7 @@ Rules it keeps:
     - `receive` never raises and never waits: it is called from a connection's read loop. Handlers run in tasks.
     - Each message with a service reply is answered exactly once; others are dropped and counted (SEC-1c).
     - One view of the tenant decides a request; a new view counts from the next message on.
+    - A 503 means that no handler was started: the caller may safely repeat the request.
     - A slot is held until the handler has really ended, even when its caller has long been told 408.
 
 It does not subscribe, load agents, seal or verify signatures, and knows no connection.
@@ -53,6 +54,7 @@ class Call:
     decision: Decision | None = None
     served: ServedCapability | None = None
     timer: asyncio.TimerHandle | None = None
+    holds_slot: bool = False
     answered: bool = False
 
 
@@ -122,7 +124,7 @@ class Dispatcher:
         self._draining = True
 
     async def drain(self, timeout: float, *, only: Collection[ServedCapability] | None = None) -> int:  # noqa: ASYNC109
-        """Wait until the accepted requests have ended; after `timeout` seconds answer the rest 503 and cancel them.
+        """Wait until the accepted requests have ended; after `timeout` seconds answer the rest 500 and cancel them.
 
         Args:
             timeout: Seconds.
@@ -137,7 +139,8 @@ class Dispatcher:
         chosen = {task for task, call in self._running.items() if wanted is None or id(call.served) in wanted}
         left = (await asyncio.wait(chosen, timeout=timeout))[1] if chosen else set()
         for task in left:
-            self._answer_refusal(self._running[task], RefusedError(503, "draining"))
+            stopping = RefusedError(500, "drain-over", error="the agent stopped before it had answered")
+            self._answer_refusal(self._running[task], stopping)
             task.cancel()
         if left:
             await asyncio.wait(left, timeout=_CANCEL_GRACE_S)
@@ -157,6 +160,7 @@ class Dispatcher:
         steps.require(call.decision, principal, call.capability)  # (4)
         served = self._capabilities.get(call.capability)
         call.served = steps.take_slot(call.capability, served, self._slots, self._limits)  # (5)
+        call.holds_slot = True
         request = steps.parse(data, call.correlation_id)  # (6)
         call.correlation_id = request.correlation_id
         seconds = steps.allowed_seconds(header_block, call.served.timeout_s)  # (6)
@@ -193,8 +197,10 @@ class Dispatcher:
         except (asyncio.CancelledError, GeneratorExit):
             raise  # by the deadline or a drain, which have answered; `_handler_ended` sees to what has not
         except BaseException as error:  # noqa: BLE001 - a handler's SystemExit must not end the host (P5)
+            self._free_slot(call)
             self._answer_refusal(call, steps.refusal_of(error, f"`{call.capability}`", call.correlation_id))
         else:
+            self._free_slot(call)  # before the answer: whoever has it may call again at once
             self._answer_result(call, body)
 
     def _deadline_passed(self, call: Call, task: asyncio.Task[None]) -> None:
@@ -211,10 +217,14 @@ class Dispatcher:
         """End a call that may or may not have been answered, and free its slot."""
         if call.timer is not None:
             call.timer.cancel()
-        if call.served is not None:
-            self._slots.release(call.capability)
+        self._free_slot(call)
         if not call.answered:
             self._answer_refusal(call, refusal)
+
+    def _free_slot(self, call: Call) -> None:
+        if call.holds_slot:
+            call.holds_slot = False
+            self._slots.release(call.capability)
 
     def _answer_result(self, call: Call, body: bytes) -> None:
         """(13), (14): a result is sent only when its record was taken."""
@@ -222,7 +232,7 @@ class Dispatcher:
             self._counters.late += 1
             return
         if not self._recorded(call, None):  # (13)
-            self._answer_refusal(call, RefusedError(503, "audit"))
+            self._answer_refusal(call, RefusedError(500, "audit", error="the answer could not be recorded"))
             return
         self._send(call, body, None)  # (14)
         self._counters.answered += 1

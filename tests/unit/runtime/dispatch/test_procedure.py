@@ -288,6 +288,14 @@ async def test_slots_of_refused_requests_are_given_back(bench: Bench) -> None:
     assert (await bench.call()).code == 200
 
 
+async def test_caller_that_has_its_answer_may_call_again_at_once(bench: Bench) -> None:
+    bench.served.concurrency = 1
+    assert (await bench.call()).code == 200
+    bench.send()
+    await bench.settled()
+    assert [answer.code for answer in bench.answers] == [200, 200]
+
+
 async def test_tenant_over_its_share_is_refused_at_once() -> None:
     bench = Bench(share=1)
     release = asyncio.Event()
@@ -362,7 +370,7 @@ async def test_drain_gives_up_on_what_does_not_end_and_tells_its_caller(bench: B
     bench.served.handler = forever
     bench.send()
     assert await bench.dispatcher.drain(0) == 1
-    assert [answer.code for answer in bench.answers] == [503]
+    assert [answer.code for answer in bench.answers] == [500]  # 503 would invite to repeat what was begun
     assert bench.dispatcher.counters.in_flight == 0
     assert await bench.dispatcher.drain(0) == 0
 
