@@ -6,7 +6,8 @@ all the rest, so that equal claims give equal tokens. Not here: signatures (`aut
 
 import base64
 import hashlib
-from typing import Final
+from collections.abc import Sequence
+from typing import Any, Final
 
 import msgspec
 
@@ -20,7 +21,7 @@ from authz.claims import (
     ServiceImport,
     UserClaims,
 )
-from authz.keys import AccountPublicKey
+from authz.keys import AccountPublicKey, OperatorPublicKey
 from authz.permissions import SubjectPermissions
 from authz.wireclaims import NANOSECONDS
 
@@ -74,6 +75,14 @@ def render_operator(claims: OperatorClaims) -> bytes:
     return _render(claims, body)
 
 
+def render_account_deletion(
+    accounts: Sequence[AccountPublicKey], operator: OperatorPublicKey, *, issued_at: int
+) -> bytes:
+    """The JSON payload of a request to remove accounts, with its `jti`."""
+    body = wire.AccountDeletion(accounts=tuple(key.text for key in accounts), type="generic", version=_VERSION)
+    return _identified(wire.Payload(iat=issued_at, iss=operator.text, sub=operator.text, nats=body))
+
+
 def _render(
     claims: UserClaims | AccountClaims | OperatorClaims, body: wire.Body, *, exp: int = 0, nbf: int = 0
 ) -> bytes:
@@ -86,6 +95,10 @@ def _render(
         nbf=nbf,
         nats=body,
     )
+    return _identified(payload)
+
+
+def _identified(payload: wire.Payload[Any]) -> bytes:
     # As the NATS tools do: the token's id is a hash of all that it says.
     digest = hashlib.sha256(msgspec.json.encode(payload)).digest()
     jti = base64.b32encode(digest).rstrip(b"=").decode()

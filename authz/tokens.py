@@ -7,7 +7,7 @@ algorithm. Not here: whether an issuer is *trusted*, and revocation (`authz.prin
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar
 
 from jwt import PyJWTError
@@ -16,7 +16,7 @@ from jwt.api_jws import PyJWS
 
 from authz.claims import AccountClaims, OperatorClaims, UserClaims
 from authz.claimsreader import parse_account, parse_operator, parse_user
-from authz.claimswriter import render_account, render_operator, render_user
+from authz.claimswriter import render_account, render_account_deletion, render_operator, render_user
 from authz.errors import (
     SignatureInvalidError,
     TokenExpiredError,
@@ -98,6 +98,13 @@ def encode_operator(claims: OperatorClaims, signer: OperatorSeed) -> str:
     """
     _require_self_issued(claims)
     return _sign(render_operator(claims), claims.issuer, signer)
+
+
+def encode_account_deletion(
+    accounts: Sequence[AccountPublicKey], signer: OperatorSeed, *, issued_at: int
+) -> str:
+    """Sign the request to remove accounts from the servers' resolvers (a generic claim, as nats-server defines it)."""
+    return _sign(render_account_deletion(accounts, signer.public, issued_at=issued_at), signer.public, signer)
 
 
 def decode_user(token: str, *, now: float | None) -> UserClaims:

@@ -133,7 +133,15 @@ class Operator(_Part, frozen=True, kw_only=True):
     version: Literal[2]
 
 
-Body = TypeVar("Body", User, Account, Operator)
+class AccountDeletion(_Part, frozen=True, kw_only=True):
+    """`nats` of a request to remove accounts: a generic token."""
+
+    accounts: tuple[str, ...]
+    type: Literal["generic"]
+    version: Literal[2]
+
+
+Body = TypeVar("Body", User, Account, Operator, AccountDeletion)
 
 
 class Payload(_Part, Generic[Body], frozen=True, kw_only=True):

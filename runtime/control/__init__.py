@@ -1,0 +1,1 @@
+"""The control plane: tenants, policies, credentials, deployments and hosts; answers `ai.admin.>`."""

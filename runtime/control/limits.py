@@ -1,0 +1,33 @@
+"""The numbers that bound the control plane, in one place, so that tests can shorten them."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ControlLimits:
+    """Times in seconds, sizes in bytes."""
+
+    host_lease_s: float = 10.0  # a host that has not polled for so long is taken for dead
+    poll_hold_s: float = 3.0  # how long a poll waits for news
+    narrow_first_s: float = 0.5  # how long a change waits for the dispatchers before it goes to the server
+    acknowledge_s: float = 15.0  # how long a command waits for hosts that live but don't acknowledge
+    deploy_s: float = 25.0  # how long a deployment may take to start; below the client's 30 s
+    first_host_s: float = 5.0  # how long a deployment waits for a host to appear
+    maintenance_s: float = 1.0
+    issued_ttl_max_s: int = 30 * 24 * 3600
+    derived_ttl_s: int = 3600  # credentials that hosts ask for
+    keep_expired_s: int = 7 * 24 * 3600  # how long expired credentials are listed
+    record_bytes_max: int = 768 * 1024  # of a tenant's record, which holds its account claims
+    policy_bytes_max: int = 128 * 1024
+    snapshot_bytes_max: int = 8 * 1024 * 1024
+    piece_bytes: int = 128 * 1024
+    uploads_max: int = 8  # at the same time
+    upload_idle_s: float = 60.0
+    sync_bytes_max: int = 512 * 1024
+    in_flight_max: int = 512
+    in_flight_tenant_max: int = 64
+    audit_batch_max: int = 500
+    audit_record_bytes_max: int = 8 * 1024
+
+
+DEFAULT_LIMITS = ControlLimits()

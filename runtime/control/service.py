@@ -1,0 +1,252 @@
+"""The control plane's front door: every administrative request passes these steps, in this order.
+
+    (1) receive: subject and reply (SEC-1c); what is not a service request is dropped and counted
+    (2) authenticate: the raw header block and the embedded token (SEC-1a, b)
+    (3) admit: room for one more, of the tenant and in all
+    (4) authorize: the caller's tenant's policy; then whether the command may be about that target
+    (5) parse: envelope or bare data, then the command's own model
+    (6) record: a command that changes something is on record before it is carried out
+    (7) carry out
+    (8) answer, with the fixed headers of a failure or none (SEC-6)
+
+Sealed requests and the sender's own signature (SEC-11) are not accepted yet: what claims to be sealed is refused.
+
+Rules it keeps: requests are handled concurrently and never block the connection; what goes wrong inside is a bare 500
+for the caller and a log entry under its correlation id for us.
+"""
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Coroutine, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+from uuid import uuid4
+
+import msgspec
+
+from authz.decisions import Decision
+from authz.errors import IdentityError
+from authz.principals import Principal, PrincipalCache, authenticate
+from authz.requestinfo import read_request_info
+from runtime.bus.message import Message
+from runtime.bus.subjects import SERVICE_REPLY_PREFIX, ControlAdmin, parse_control_admin
+from runtime.control.auditlog import CONTROL, AuditLog, decision_record
+from runtime.control.calls import Call
+from runtime.control.commands import Command
+from runtime.control.credentials import PLATFORM
+from runtime.control.errors import (
+    BusyError,
+    CommandError,
+    MalformedCommandError,
+    NotAuthenticatedError,
+    NotPermittedError,
+    TooLargeError,
+)
+from runtime.control.lastseen import LastSeen
+from runtime.control.limits import ControlLimits
+from runtime.control.ports import Clock, Respond
+from runtime.control.state import State
+from runtime.control.views import TenantView
+from runtime.envelope.errors import EnvelopeError, one_line
+from runtime.envelope.messages import Failure, build_error, build_response, parse_request
+
+ALL: Final = "all"
+_ANSWER_MAX: Final = 1024 * 1024 - 8 * 1024
+_log = logging.getLogger(__name__)
+
+
+@dataclass(kw_only=True, slots=True)
+class Exchange:
+    """One request and what is known of it so far."""
+
+    subject: ControlAdmin
+    reply: str
+    correlation_id: str
+    tenant: str = ""
+    principal: Principal | None = None
+    decision: Decision | None = None
+
+
+class ControlService:
+    """Takes requests from the bus and answers them."""
+
+    def __init__(
+        self,
+        *,
+        state: State,
+        commands: Mapping[str, Command],
+        audit: AuditLog,
+        seen: LastSeen,
+        respond: Respond,
+        clock: Clock,
+        limits: ControlLimits,
+    ) -> None:
+        self._state, self._commands, self._audit, self._seen = state, commands, audit, seen
+        self._respond, self._clock, self._limits = respond, clock, limits
+        self._principals = PrincipalCache()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._running: Counter[str] = Counter()
+        self._draining = False
+        self.dropped = 0
+
+    def receive(self, message: Message) -> None:
+        """Take one message from the bus; never blocks, never raises."""
+        subject = parse_control_admin(message.subject)  # (1)
+        if subject is None or not message.reply.startswith(SERVICE_REPLY_PREFIX):
+            self.dropped += 1
+            return
+        exchange = Exchange(subject=subject, reply=message.reply, correlation_id=str(uuid4()))
+        try:
+            view = self._authenticate(exchange, message.header_block)  # (2)
+            self._admit(exchange)  # (3)
+        except CommandError as error:
+            self._refuse(exchange, error)
+            return
+        self._start(exchange, self._handle(exchange, view, message.data))
+
+    async def drain(self, timeout_s: float) -> None:
+        """Take nothing new, finish what was begun; what is not done in time is cut short (and is safe to be)."""
+        self._draining = True
+        if self._tasks:
+            _, late = await asyncio.wait(self._tasks, timeout=timeout_s)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+
+    def _authenticate(self, exchange: Exchange, header_block: bytes) -> TenantView:
+        account = exchange.subject.account
+        view = self._state.tenant_of_account(account)
+        try:
+            if view is None or not view.exists:
+                raise IdentityError("account-mismatch")  # noqa: TRY301 - one way out for all of SEC-1
+            exchange.tenant = view.record.tenant
+            exchange.principal = authenticate(
+                read_request_info(header_block),
+                subject_account=account,
+                trust=view.trust,
+                now=self._clock(),
+                cache=self._principals,
+            )
+        except IdentityError as error:
+            _log.info("not authenticated (%s): %s", error.reason, exchange.correlation_id)
+            raise NotAuthenticatedError("not authenticated") from error
+        self._seen.note(view.record.tenant, exchange.principal.user, self._clock())
+        return view
+
+    def _admit(self, exchange: Exchange) -> None:
+        if self._draining:
+            raise BusyError("the control plane is stopping", retry_after=1.0)
+        total, own = len(self._tasks), self._running[exchange.tenant]
+        if total >= self._limits.in_flight_max or own >= self._limits.in_flight_tenant_max:
+            raise BusyError("too many requests at once", retry_after=1.0)
+
+    def _start(self, exchange: Exchange, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._running[exchange.tenant] += 1
+        self._tasks.add(task)
+        task.add_done_callback(lambda done: self._ended(exchange, done))
+
+    def _ended(self, exchange: Exchange, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._running[exchange.tenant] -= 1
+        if not task.cancelled() and (error := task.exception()):
+            _log.error("request %s ended badly", exchange.correlation_id, exc_info=error)
+
+    async def _handle(self, exchange: Exchange, view: TenantView, data: bytes) -> None:
+        try:
+            command = self._authorize(exchange, view)  # (4)
+            call = self._parse(exchange, command, data)  # (5)
+            if command.audited:
+                await self._audit.decided(self._record(exchange, effect="allow", code=200, reason="allowed"))  # (6)
+            result = await command.run(call)  # (7)
+            self._answer(exchange, result)  # (8)
+        except CommandError as error:
+            self._refuse(exchange, error)
+        except Exception:  # noqa: BLE001 - whatever it is, the caller is answered
+            _log.exception("command %s failed: %s", exchange.subject.command, exchange.correlation_id)
+            self._refuse(exchange, CommandError("the command failed inside; the platform's log has it"))
+
+    def _authorize(self, exchange: Exchange, view: TenantView) -> Command:
+        principal, name, target = exchange.principal, exchange.subject.command, exchange.subject.target
+        if principal is None or view.policy is None:
+            raise NotAuthenticatedError("not authenticated")
+        exchange.decision = decision = view.policy.decide(principal, "admin", name)
+        if not decision.allowed:
+            raise NotPermittedError("not permitted", required=f"admin:{name}", role=principal.role)
+        command = self._commands.get(name)
+        if command is None:
+            raise MalformedCommandError(f"there is no command `{name[:70]}`")
+        if principal.tenant != PLATFORM and (command.scope == "platform" or target != principal.tenant):
+            # One answer for both, whether the target exists or not: its name is not to be learned.
+            raise NotPermittedError("for the platform's operators only, or not about your tenant", role=principal.role)
+        if command.target == ALL and target != ALL:
+            raise MalformedCommandError(f"`{name}` is about `all`, not about one")
+        return command
+
+    def _parse(self, exchange: Exchange, command: Command, data: bytes) -> Call[Any]:
+        try:
+            request = parse_request(data or b"{}", fallback_id=exchange.correlation_id)
+        except EnvelopeError as error:
+            exchange.correlation_id = error.correlation_id or exchange.correlation_id
+            raise MalformedCommandError(error.message) from error
+        exchange.correlation_id = request.correlation_id
+        body = command.read(request.data)
+        if exchange.principal is None:
+            raise NotAuthenticatedError("not authenticated")
+        return Call(
+            principal=exchange.principal,
+            command=exchange.subject.command,
+            target=exchange.subject.target,
+            correlation_id=exchange.correlation_id,
+            body=body,
+        )
+
+    def _answer(self, exchange: Exchange, result: dict[str, object]) -> None:
+        body = build_response(
+            agent_id=CONTROL,
+            capability=exchange.subject.command,
+            correlation_id=exchange.correlation_id,
+            timestamp=self._clock(),
+            result=msgspec.json.encode(result),
+        )
+        if len(body) > _ANSWER_MAX:
+            raise TooLargeError("done, but the answer is larger than a message may be")
+        self._send(exchange, body, None)
+
+    def _refuse(self, exchange: Exchange, error: CommandError) -> None:
+        failure = Failure(
+            code=error.code,
+            error=one_line(error.message),
+            correlation_id=exchange.correlation_id,
+            agent_id=CONTROL,
+            required=error.required,
+            role=error.role,
+            retry_after=error.retry_after,
+            fields=error.fields,
+        )
+        reason = getattr(error.__cause__, "reason", None) or one_line(error.message)
+        effect = "deny" if isinstance(error, NotAuthenticatedError | NotPermittedError) else "error"
+        self._audit.refused(self._record(exchange, effect=effect, code=error.code, reason=str(reason)))
+        self._send(exchange, build_error(failure), failure.headers)
+
+    def _send(self, exchange: Exchange, body: bytes, headers: Mapping[str, str] | None) -> None:
+        try:
+            self._respond(exchange.reply, body, headers)
+        except Exception:  # noqa: BLE001 - nobody is there to be told
+            _log.exception("the answer to %s could not be sent", exchange.correlation_id)
+
+    def _record(self, exchange: Exchange, *, effect: str, code: int, reason: str) -> dict[str, object]:
+        return decision_record(
+            at=self._clock(),
+            tenant=exchange.tenant,
+            account=exchange.subject.account,
+            principal=exchange.principal,
+            command=exchange.subject.command,
+            target=exchange.subject.target,
+            decision=exchange.decision,
+            effect=effect,
+            code=code,
+            reason=reason,
+            correlation_id=exchange.correlation_id,
+        )
