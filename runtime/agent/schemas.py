@@ -25,6 +25,8 @@ from runtime.agent.finite import find_non_finite, may_hold_float
 
 MAX_FAULTS: Final = 20
 _MANY_FAULTS: Final = 500
+# How pydantic writes NaN and infinity, by its settings. Its default, null, would be a lie about a measurement.
+_NON_FINITE_TRACES: Final = (b"null", b"NaN", b"Infinity")
 _OBJECT_FIX: Final = "annotate it with a pydantic model or `dict`"
 
 
@@ -77,12 +79,18 @@ def output_codec(annotation: Any, where: str) -> tuple[Callable[[Any], bytes], d
         except ValidationError as error:
             raise OutputInvalidError(_faults(error)) from None
         encoded = _serialize(serialize, value)
-        # pydantic writes NaN and infinity as null: a lie about a measurement.
-        if check_finite and (path := find_non_finite(value)) is not None:
-            raise OutputInvalidError([FieldFault(path=path, message="must be a finite number")])
+        if check_finite and any(trace in encoded for trace in _NON_FINITE_TRACES):
+            _refuse_non_finite(adapter, value)
         return encoded
 
     return encode_output, schema
+
+
+def _refuse_non_finite(adapter: TypeAdapter[Any], value: Any) -> None:
+    """Look at what was returned and at what its serializers made of it; either may hold the number alone."""
+    for form in (value, adapter.serializer.to_python(value, mode="json", by_alias=True)):
+        if (path := find_non_finite(form)) is not None:
+            raise OutputInvalidError([FieldFault(path=path, message="must be a finite number")])
 
 
 def _serialize(serialize: Callable[..., bytes], value: Any) -> bytes:

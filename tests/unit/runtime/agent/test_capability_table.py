@@ -4,7 +4,7 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
@@ -224,6 +224,26 @@ async def test_second_cancellation_leaves_a_hanging_thread_behind() -> None:
     agent.release.set()
 
 
+def test_thread_that_outlives_the_event_loop_ends_quietly() -> None:
+    agent = Hanging()
+
+    async def abandon() -> threading.Thread:
+        task = await start_hanging(agent)
+        (thread,) = [thread for thread in threading.enumerate() if thread.name == "capability hang"]
+        for _ in range(2):
+            task.cancel()
+            await asyncio.sleep(0)
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        return thread
+
+    # filterwarnings=error: an exception in the thread would fail this test
+    thread = asyncio.run(abandon())
+    agent.release.set()
+    thread.join(30)
+    assert not thread.is_alive()
+
+
 # --- classes that are refused
 
 
@@ -420,6 +440,14 @@ async def takes_an_object(self: object, request: threading.Thread) -> dict[str, 
     return {}
 
 
+class Opaque(BaseModel):
+    call_back: Callable[[], None]
+
+
+async def takes_a_callable(self: object, request: Opaque) -> dict[str, Any]:
+    return {}
+
+
 async def yields(self: object, request: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
     yield request
 
@@ -441,6 +469,7 @@ async def yields(self: object, request: dict[str, Any]) -> AsyncIterator[dict[st
         (gives_nothing, "result is not a JSON object"),
         (gives_maybe, "result is not a JSON object"),
         (takes_an_object, "can't be checked"),
+        (takes_a_callable, "has no JSON form"),
         (yields, "it yields"),
     ],
 )

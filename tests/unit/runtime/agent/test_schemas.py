@@ -6,7 +6,7 @@ import math
 from typing import Annotated, Any
 
 import pytest
-from pydantic import BaseModel, Field, field_validator
+from pydantic import BaseModel, Field, computed_field, field_serializer, field_validator
 
 from runtime.agent import InputInvalidError, OutputInvalidError
 from runtime.agent.finite import find_non_finite
@@ -175,6 +175,34 @@ def test_result_that_is_not_finite_is_refused_not_nulled(value: float) -> None:
     assert output_faults(Reading, Reading(code="a", value=value)) == expected
 
 
+class Derived(BaseModel):
+    total: float = 1.0
+    optional: int | None = None
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def mean(self) -> float:
+        return math.nan
+
+
+class Rewritten(BaseModel, ser_json_inf_nan="constants"):
+    total: float = 1.0
+
+    @field_serializer("total")
+    def write(self, value: float) -> float:
+        return value * math.inf
+
+
+@pytest.mark.parametrize(("result", "path"), [(Derived(), "mean"), (Rewritten(), "total")])
+def test_number_made_while_serializing_is_refused_if_it_is_not_finite(result: BaseModel, path: str) -> None:
+    assert output_faults(type(result), result) == [{"path": path, "message": "must be a finite number"}]
+
+
+def test_null_in_a_result_is_not_taken_for_a_number() -> None:
+    encode, _ = output_codec(dict[str, Any], "A.b")
+    assert encode({"a": None, "b": "NaN or Infinity"}) == b'{"a":null,"b":"NaN or Infinity"}'
+
+
 def test_model_changed_into_a_wrong_state_is_refused_without_quoting_it() -> None:
     reading = Reading(code="a", value=1)
     reading.value = "patient-4711"  # type: ignore[assignment]
@@ -193,6 +221,13 @@ def test_value_without_a_json_form_is_refused(result: dict[str, Any]) -> None:
     assert fault["message"].startswith("can't be written as JSON")
 
 
+class Cached(BaseModel):
+    """Keeps a number beside its data."""
+
+    def model_post_init(self, context: Any, /) -> None:  # noqa: ARG002
+        self.__dict__["cache"] = math.inf
+
+
 def test_search_for_non_finite_numbers_looks_everywhere() -> None:
     class Open(BaseModel, extra="allow"):
         pass
@@ -203,5 +238,6 @@ def test_search_for_non_finite_numbers_looks_everywhere() -> None:
     assert find_non_finite(Point(x=0, y=nan)) == "y"
     assert find_non_finite({"a": {nan}}) == "a[0]"
     assert find_non_finite(looped()) is None
-    assert find_non_finite(looped() | {"x": nan}) == "x"
+    assert find_non_finite({"x": nan} | looped()) == "x"
+    assert find_non_finite(Cached()) is None
     assert find_non_finite({"a": [1, 2.0, "nan", None, True, Point(1)]}) is None
