@@ -39,10 +39,12 @@ class Anything(BaseModel, extra="allow"):
     number: float = 0.0
 
 
+DECODE_DICT = input_codec(dict[str, Any], "A.b")[0]
+ENCODE_DICT = output_codec(dict[str, Any], "A.b")[0]
 CODECS: list[Callable[[bytes], Any]] = [
     capability_table(VitalsAgent())["vitals.assess"].validate_input,
     capability_table(HelloAgent())["greeting"].validate_input,
-    input_codec(dict[str, Any], "A.b")[0],
+    DECODE_DICT,
     input_codec(Anything, "A.b")[0],
 ]
 
@@ -80,8 +82,7 @@ def test_any_json_is_taken_or_refused_with_a_fault(validate: Callable[[bytes], A
 
 @given(body=json_objects)
 def test_a_dict_comes_back_as_it_went_in(body: dict[str, Any]) -> None:
-    decode, encode = input_codec(dict[str, Any], "A.b")[0], output_codec(dict[str, Any], "A.b")[0]
-    assert json.loads(encode(decode(json.dumps(body).encode()))) == body
+    assert json.loads(ENCODE_DICT(DECODE_DICT(json.dumps(body).encode()))) == body
 
 
 def holds_non_finite(value: Any) -> bool:
@@ -106,8 +107,8 @@ def test_no_number_that_is_not_finite_passes_in_or_out(body: dict[str, Any]) -> 
     raw = json.dumps(body).encode()
     finite = not holds_non_finite(body)
     for passes, refusal in [
-        (lambda: input_codec(dict[str, Any], "A.b")[0](raw), InputInvalidError),
-        (lambda: output_codec(dict[str, Any], "A.b")[0](body), OutputInvalidError),
+        (lambda: DECODE_DICT(raw), InputInvalidError),
+        (lambda: ENCODE_DICT(body), OutputInvalidError),
     ]:
         if finite:
             passes()
