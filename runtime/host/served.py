@@ -3,14 +3,8 @@
 from dataclasses import dataclass
 
 from authz.principals import Principal
-from runtime.agent import (
-    Caller,
-    CallerInfo,
-    CapabilitySpec,
-    InputInvalidError,
-    Invocation,
-    RequestRejectedError,
-)
+from runtime.agent import Caller, CallerInfo, CapabilitySpec, InputInvalidError, Invocation, RequestRejectedError
+from runtime.agent import FieldFault as AuthorFault
 from runtime.dispatch.errors import InputRefusedError, RequestRefusedError
 from runtime.dispatch.ports import CallContext
 from runtime.envelope.messages import FieldFault
@@ -39,8 +33,7 @@ class InlineCapability:
         try:
             return self.spec.validate_input(data)
         except InputInvalidError as error:
-            faults = tuple(FieldFault(path=f["path"], message=f["message"]) for f in error.fields)
-            raise InputRefusedError(faults) from error
+            raise InputRefusedError(_faults(error.fields)) from error
 
     async def invoke(self, value: object, context: CallContext, /) -> object:
         """Run the handler; its deadline is the dispatcher's to enforce."""
@@ -55,7 +48,8 @@ class InlineCapability:
         try:
             return await self.spec.invoke(value, invocation)
         except RequestRejectedError as error:
-            raise RequestRefusedError(error.message) from error
+            fields = _faults(error.fields) if error.path else ()
+            raise RequestRefusedError(error.message, fields=fields) from error
 
     def encode(self, output: object, /) -> bytes:
         """Check the output by the handler's model and encode it."""
@@ -71,3 +65,7 @@ def _caller_info(principal: Principal) -> CallerInfo:
         tags=principal.tags,
         assurance=principal.assurance,
     )
+
+
+def _faults(fields: list[AuthorFault]) -> tuple[FieldFault, ...]:
+    return tuple(FieldFault(path=field["path"], message=field["message"]) for field in fields)
