@@ -1,6 +1,5 @@
 """The authors' page: each of its Python blocks runs, in order, as a reader would type them."""
 
-import importlib.util
 import re
 import sys
 from collections.abc import Iterator
@@ -14,9 +13,6 @@ from runtime.agent import capability_table
 PAGE = Path(__file__).parents[2] / "docs/authors.md"
 BLOCKS = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), flags=re.DOTALL)
 
-# The block on runtime.testing joins in as soon as that module is there.
-HAS_TESTING = importlib.util.find_spec("runtime.testing") is not None
-
 
 @pytest.fixture
 def page() -> Iterator[ModuleType]:
@@ -28,8 +24,6 @@ def page() -> Iterator[ModuleType]:
 
 def test_every_block_runs_and_every_agent_in_it_can_be_served(page: ModuleType) -> None:
     for block in BLOCKS:
-        if "import testing" in block and not HAS_TESTING:
-            continue
         exec(compile(block, str(PAGE), "exec"), vars(page))  # noqa: S102 - our own page
     offered = {
         name for cls in (page.DosingAgent, page.HelloWorldAgent, page.RoundsAgent) for name in capability_table(cls())
