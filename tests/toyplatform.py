@@ -7,6 +7,7 @@ import base64
 import contextlib
 import json
 import re
+import select
 import socket
 import subprocess
 import sys
@@ -79,6 +80,7 @@ def limits(**changes: Any) -> AccountLimits:
         "imports": UNLIMITED,
         "exports": UNLIMITED,
         "wildcard_exports": True,
+        "leaf_nodes": UNLIMITED,
     }
     return AccountLimits(**fields | changes)
 
@@ -93,6 +95,7 @@ class ToyPlatform:
         self.gate = new_tenant("GATE")
         self.tenants = tenants
         self.port = 0
+        self.leaf_port = 0
         self._strict = strict
 
     def host(self) -> Creds:
@@ -123,6 +126,7 @@ class ToyPlatform:
         return encode_account(AccountClaims(**fields | changes), self.signing)
 
     def tenant_token(self, tenant: Tenant) -> str:
+        """The tenant's account, with the gate's service imported."""
         capabilities = ServiceImport(
             subject=f"tenant.{tenant.account.public}.capabilities.>",
             account=self.gate.account.public,
@@ -151,29 +155,39 @@ class ToyPlatform:
 
     @contextlib.contextmanager
     def running(self, folder: Path) -> Iterator[Self]:
-        """The platform's server, ready, on a free port of the loopback."""
-        (folder / "server.conf").write_text(self.configuration())
-        binary = Path(sys.executable).parent / "nats-server"
-        command = [binary, "-a", "127.0.0.1", "-p", "-1", "-c", folder / "server.conf", "--ports_file_dir", folder]
-        log = folder / "server.log"
-        with log.open("wb") as output, subprocess.Popen(command, stdout=output, stderr=output) as server:
-            try:
-                self.port = _port_of(server, folder)
-                yield self
-            finally:
-                server.terminate()
-                server.wait(10)
+        """The platform's server, ready, on a free port of the loopback, and another for leaf nodes."""
+        leaf_nodes = "leafnodes: { host: 127.0.0.1, port: -1 }\n"
+        with running_server(folder, self.configuration() + leaf_nodes) as port:
+            log = (folder / "server.log").read_text()
+            self.port = port
+            self.leaf_port = int(re.findall(r"leafnode connections on 127\.0\.0\.1:(\d+)", log)[0])
+            yield self
 
     def connect(self, creds: Creds, **options: Any) -> "RawClient":
         return RawClient(self.port, creds, **options)
 
 
+@contextlib.contextmanager
+def running_server(folder: Path, configuration: str) -> Iterator[int]:
+    """A server, ready, on a free port of the loopback, which is given. It logs to `server.log`."""
+    (folder / "server.conf").write_text(configuration)
+    binary = Path(sys.executable).parent / "nats-server"
+    command = [binary, "-a", "127.0.0.1", "-p", "-1", "-c", folder / "server.conf", "--ports_file_dir", folder]
+    log = folder / "server.log"
+    with log.open("wb") as output, subprocess.Popen(command, stdout=output, stderr=output) as server:
+        try:
+            yield _port_of(server, folder)
+        finally:
+            server.terminate()
+            server.wait(10)
+
+
 def _port_of(server: subprocess.Popen[bytes], folder: Path) -> int:
-    ports = folder / f"nats-server_{server.pid}.ports"
+    written = folder / f"nats-server_{server.pid}.ports"
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline and server.poll() is None:
         with contextlib.suppress(FileNotFoundError, ValueError):
-            return int(json.loads(ports.read_text())["nats"][0].rsplit(":", 1)[1])
+            return int(json.loads(written.read_text())["nats"][0].rsplit(":", 1)[1])
         time.sleep(0.005)
     raise AssertionError((folder / "server.log").read_text())
 
@@ -207,7 +221,7 @@ class RawClient:
             raise
 
     def _sign_in(self, creds: Creds, options: dict[str, Any]) -> None:
-        nonce = json.loads(self._line().removeprefix(b"INFO "))["nonce"]
+        nonce = json.loads(self._line().removeprefix(b"INFO ")).get("nonce", "")
         signature = base64.urlsafe_b64encode(creds.seed.sign(nonce.encode())).rstrip(b"=").decode()
         hello = {"verbose": False, "pedantic": False, "headers": True, "no_responders": True, "protocol": 1}
         hello |= {"jwt": creds.jwt, "sig": signature, "lang": "raw", "version": "0"} | options
@@ -272,6 +286,11 @@ class RawClient:
             header_block=content[:cut],
             payload=content[cut:],
         )
+
+    def poll(self, seconds: float) -> Delivered | None:
+        """The next message, if one comes in time."""
+        readable, _, _ = select.select([self._socket], [], [], seconds)
+        return self.receive() if readable else None
 
     def _line(self) -> bytes:
         line = self._read.readline()

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 from nats.aio.client import Client
-from toyplatform import Delivered, RawClient, ServerRefusedError, Tenant, ToyPlatform, new_tenant
+from toyplatform import Delivered, RawClient, ServerRefusedError, Tenant, ToyPlatform, new_tenant, running_server
 
-from authz.creds import Creds
+from authz.claims import ServiceExport, ServiceImport
+from authz.creds import Creds, format_creds
 from authz.errors import IdentityError
 from authz.keys import UserSeed
 from authz.principals import Principal, PrincipalCache, TenantTrust, authenticate
@@ -235,11 +236,73 @@ def test_a_caller_can_not_reach_the_gate_under_another_account(scene: Scene, mal
             mallory.flush()
 
 
-def test_an_expired_caller_is_refused_though_its_line_is_genuine(scene: Scene) -> None:
-    with scene.platform.connect(scene.acme.user(expires_at=int(time.time()) + 600)) as alice:
+def test_a_genuine_caller_whose_trust_is_gone_is_refused_also_when_cached(scene: Scene) -> None:
+    creds, now, trust, cache = scene.acme.user(), time.time(), trust_in(scene.acme), PrincipalCache()
+    with scene.platform.connect(creds) as alice:
         info = read_request_info(scene.deliver(b"", attacker=alice).header_block)
-    cache = PrincipalCache()
+    gone: dict[str, tuple[TenantTrust, float]] = {
+        "token-expired": (trust, now + 3600),
+        "revoked": (replace(trust, revocations={creds.seed.public.text: int(now)}), now),
+        "role-unknown": (replace(trust, roles={}), now),
+        "tenant-suspended": (replace(trust, suspended=True), now),
+    }
     account = scene.acme.account.public.text
-    authenticate(info, subject_account=account, trust=trust_in(scene.acme), now=time.time(), cache=cache)
-    with pytest.raises(IdentityError, match="token-expired"):
-        authenticate(info, subject_account=account, trust=trust_in(scene.acme), now=time.time() + 600, cache=cache)
+    for reason, (later_trust, later) in gone.items():
+        authenticate(info, subject_account=account, trust=trust, now=now, cache=cache)
+        with pytest.raises(IdentityError, match=reason):
+            authenticate(info, subject_account=account, trust=later_trust, now=later, cache=cache)
+    everyone = replace(trust, revocations={"*": int(now)})
+    with pytest.raises(IdentityError, match="revoked"):
+        authenticate(info, subject_account=account, trust=everyone, now=now, cache=cache)
+
+
+def test_a_request_relayed_by_another_tenants_service_is_refused(tmp_path: Path) -> None:
+    """Were `acme` to export its import, callers of `rival` would come under `acme`'s subject: `svc` gives it away."""
+    acme, rival = new_tenant("acme"), new_tenant("rival")
+
+    class Relaying(ToyPlatform):
+        def tenant_token(self, tenant: Tenant) -> str:
+            service = {"account_token_position": 0, "response_threshold_s": 31}
+            target = acme if tenant is rival else self.gate
+            subject = "ai.capabilities.>" if tenant is rival else f"tenant.{tenant.account.public}.capabilities.>"
+            capabilities = ServiceImport(
+                subject=subject, account=target.account.public, local_subject="ai.capabilities.>", share=True
+            )
+            exports = (ServiceExport(subject="ai.capabilities.>", **service),) if tenant is acme else ()
+            return self.account_token(tenant, imports=(capabilities,), exports=exports)
+
+    with (
+        Relaying(acme, rival).running(tmp_path) as platform,
+        platform.connect(platform.host()) as host,
+        platform.connect(rival.user()) as mallory,
+    ):
+        host.subscribe("tenant.*.capabilities.>")
+        mallory.publish(SUBJECT, reply=mallory.inbox + "1")
+        mallory.flush()
+        message = host.receive()
+    assert message.subject.split(".")[1] == acme.account.public.text
+    assert read_request_info(message.header_block).service == acme.account.public.text
+    with pytest.raises(IdentityError, match="caller-indirect"):
+        caller_of(message, acme)
+
+
+def test_a_caller_behind_a_leaf_node_is_refused(scene: Scene, tmp_path: Path) -> None:
+    """Whoever runs the leaf node's server has no identity here; the line carries the leaf node's own."""
+    leaf = scene.acme.user("leaf")
+    (tmp_path / "leaf.creds").write_text(format_creds(leaf))
+    url = f"nats-leaf://127.0.0.1:{scene.platform.leaf_port}"
+    remote = f'leafnodes: {{ remotes: [ {{ url: "{url}", credentials: "{tmp_path}/leaf.creds" }} ] }}\n'
+    with (
+        running_server(tmp_path, remote) as port,
+        RawClient(port, leaf) as anybody,
+    ):
+        anybody.subscribe(anybody.inbox + ">")
+        message = None
+        while message is None:  # until the leaf node has heard of the service
+            anybody.publish(SUBJECT, reply=anybody.inbox + "1")
+            anybody.flush()
+            message = scene.host.poll(0.1)
+    info = read_request_info(message.header_block)
+    assert (info.kind, info.user_jwt) == ("Leafnode", leaf.jwt)
+    with pytest.raises(IdentityError, match="caller-kind"):
+        caller_of(message, scene.acme)

@@ -203,9 +203,16 @@ def test_text_that_is_no_token_is_refused(token: str) -> None:
             decode(token)
 
 
+def test_a_token_longer_than_its_kind_may_be_is_refused_though_truly_signed() -> None:
+    name = "a" * (MAX_USER_TOKEN * 3 // 4 - 600)
+    assert decode_user(encode_user(user_claims(name=name), ROLE_KEY), now=NOW).name == name
+    with pytest.raises(TokenMalformedError, match="longer than"):
+        decode_user(encode_user(user_claims(name=name + "a" * 400), ROLE_KEY), now=NOW)
+
+
 def test_a_padded_or_newline_ended_token_is_refused() -> None:
     token = encode_user(user_claims(), ROLE_KEY)
-    for variant in (token + "=", token + "\n", " " + token):
+    for variant in (token + "=", token + "==", token + "\n", " " + token):
         with pytest.raises(TokenMalformedError):
             decode_user(variant, now=NOW)
 
