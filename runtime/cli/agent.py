@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from runtime.cli import names
+from runtime.cli.exits import failed
 from runtime.cli.options import (
     DEFAULT_DIR,
     AsOption,
@@ -58,10 +60,14 @@ def deploy(
     async def work(client: Client) -> dict[str, Any]:
         return await deploy_snapshot(client, tenant=tenant, agent=agent, entry=found.entry, snapshot=found.snapshot)
 
-    result = converse(folder, work)
-    offers = ", ".join(map(str, result.get("capabilities") or ())) or "its capabilities"
+    result = _started(folder, work)
+    hosts = [host for host in result.get("hosts", []) if isinstance(host, dict)]
+    offers = sorted({str(name) for host in hosts for name in host.get("capabilities") or ()})
+    where = ", ".join(str(host.get("host")) for host in hosts) or "no host yet"
     Output(as_json=as_json).result(
-        result, f"agent `{agent}` serves {offers} for `{tenant}` (snapshot {found.snapshot.digest[:12]})"
+        result,
+        f"agent `{agent}` of `{tenant}` serves {', '.join(offers) or 'nothing'} on {where}",
+        f"snapshot {found.snapshot.digest}",
     )
 
 
@@ -72,11 +78,8 @@ def list_(
     """List a tenant's agents and how they fare."""
     names.tenant(tenant)
     result = administer(acting_folder(directory, acting_as), "agents.list", tenant)
-    rows = [
-        [row.get("agent"), row.get("state"), row.get("capabilities"), str(row.get("digest", ""))[:12], row.get("error")]
-        for row in result.get("agents", [])
-    ]
-    columns = ["agent", "state", "capabilities", "snapshot", "error"]
+    rows = [row for agent in result.get("agents", []) for row in _rows(agent)]
+    columns = ["agent", "host", "state", "capabilities", "snapshot", "error"]
     Output(as_json=as_json).rows(result, columns, rows, none=f"tenant `{tenant}` has no agents")
 
 
@@ -93,3 +96,26 @@ def stop(
     names.agent(agent)
     result = administer(acting_folder(directory, acting_as), "agents.stop", tenant, {"agent": agent})
     Output(as_json=as_json).result(result, f"agent `{agent}` of `{tenant}` stopped")
+
+
+def _rows(agent: dict[str, Any]) -> list[list[object]]:
+    """A row for each host that runs the agent, or one that says that none does."""
+    name, snapshot = agent.get("agent"), str(agent.get("digest", ""))[:12]
+    reports = agent.get("hosts") or [{"state": "no host"}]
+    return [
+        [name, report.get("host"), report.get("state"), report.get("capabilities"), snapshot, report.get("error")]
+        for report in reports
+    ]
+
+
+def _started(folder: Path, work: Callable[[Client], Awaitable[dict[str, Any]]]) -> dict[str, Any]:
+    """Run the deployment; an agent that did not start is the agent's failure, not wrong input."""
+    from runtime.client.errors import InvalidRequestError
+
+    try:
+        return converse(folder, work)
+    except InvalidRequestError as error:
+        if error.fields or not error.correlation_id:
+            raise
+        hint = "what ran before still runs; mend the agent and deploy it again"
+        raise failed("not_started", error.message, hint=hint) from error

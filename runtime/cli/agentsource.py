@@ -60,6 +60,8 @@ def find_agent(text: str, *, working_folder: Path) -> AgentSource:
         SnapshotError: Its files can't be packed.
     """
     where, class_name = _split(text)
+    if not where:
+        raise bad_input("no agent was named", hint=_WAYS)
     path = working_folder / where
     if path.is_dir():
         return _source(pack_folder(path), None, class_name, text)

@@ -6,9 +6,8 @@ and the certificate.
 
 from __future__ import annotations
 
-import datetime as dt
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -24,7 +23,7 @@ from runtime.cli.options import (
     examples,
     seconds,
 )
-from runtime.cli.output import Output
+from runtime.cli.output import Output, moment
 from runtime.cli.session import administer, converse
 
 if TYPE_CHECKING:
@@ -67,7 +66,7 @@ def issue(
 
     issued = converse(folder, work)
     write_folder(out, issued.contents)
-    until = _time(issued.expires_at)
+    until = moment(issued.expires_at)
     value = {
         "tenant": tenant,
         "name": name,
@@ -90,15 +89,15 @@ def list_(
         [
             row.get("name"),
             row.get("role"),
-            _state(row),
-            _time(row.get("expires_at")),
-            _time(row.get("last_seen")),
+            row.get("status"),
+            moment(row.get("expires_at")),
+            moment(row.get("last_seen")),
             row.get("issued_by"),
             row.get("user"),
         ]
         for row in result.get("credentials", [])
     ]
-    columns = ["name", "role", "state", "until", "last seen", "issued by", "user"]
+    columns = ["name", "role", "status", "until", "last seen", "issued by", "user"]
     Output(as_json=as_json).rows(result, columns, rows, none=f"tenant `{tenant}` has no credentials")
 
 
@@ -119,7 +118,9 @@ def revoke(
         raise bad_input("name the user, or give one key with --user, but not both")
     data = {"name": names.user(name)} if name is not None else {"user": _user_key(user or "")}
     result = administer(acting_folder(directory, acting_as), "credentials.revoke", tenant, data)
-    Output(as_json=as_json).result(result, f"credentials of `{name or user}` revoked")
+    count = len(result.get("revoked") or ())
+    keys = "1 key" if count == 1 else f"{count} keys"
+    Output(as_json=as_json).result(result, f"credentials of `{name or user}` revoked ({keys})")
 
 
 def _check_target(out: Path, *, force: bool) -> None:
@@ -150,18 +151,3 @@ def _user_key(text: str) -> str:
         return UserPublicKey.parse(text).text
     except AuthzError as error:
         raise bad_input(f"`{text}` is not a user's public key") from error
-
-
-def _state(row: dict[str, Any]) -> str:
-    expires_at = row.get("expires_at")
-    if row.get("revoked"):
-        return "revoked"
-    if isinstance(expires_at, int | float) and expires_at <= dt.datetime.now(dt.UTC).timestamp():
-        return "expired"
-    return "valid"
-
-
-def _time(unix: object) -> str:
-    if not isinstance(unix, int | float):
-        return "-"
-    return dt.datetime.fromtimestamp(unix, dt.UTC).strftime("%Y-%m-%d %H:%M:%SZ")

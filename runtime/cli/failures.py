@@ -25,7 +25,10 @@ def failure_of(error: Exception) -> Failure | None:
                 return failure
     if isinstance(error, OSError) and error.filename is not None:
         reason = (error.strerror or "can't be used").lower()
-        return Failure(exit=Exit.FAILED, code="file", message=f"`{error.filename}`: {reason}")
+        misnamed = isinstance(error, FileNotFoundError | IsADirectoryError | NotADirectoryError)
+        return Failure(
+            exit=Exit.USAGE if misnamed else Exit.FAILED, code="file", message=f"`{error.filename}`: {reason}"
+        )
     return None
 
 

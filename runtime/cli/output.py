@@ -5,6 +5,7 @@ control characters in it, so none of it can move the cursor, set colours or hide
 output holds exactly one JSON document.
 """
 
+import datetime as dt
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -66,6 +67,13 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]
     cells = [[heading.upper() for heading in columns], *([safe_text(_cell(cell)) for cell in row] for row in rows)]
     widths = [max(len(line[at]) for line in cells) for at in range(len(columns))]
     return ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in cells]
+
+
+def moment(unix: object) -> str:
+    """A time in Unix seconds as people read it, in UTC; `-` for none."""
+    if isinstance(unix, bool) or not isinstance(unix, int | float):
+        return "-"
+    return dt.datetime.fromtimestamp(unix, dt.UTC).strftime("%Y-%m-%d %H:%M:%SZ")
 
 
 def _cell(value: object) -> str:

@@ -5,7 +5,7 @@ from typing import Any
 import typer
 
 from runtime.cli.options import DEFAULT_DIR, AsOption, DirOption, JsonOption, acting_folder, examples
-from runtime.cli.output import Output, table
+from runtime.cli.output import Output, moment, table
 from runtime.cli.session import administer
 
 
@@ -21,20 +21,27 @@ def status(directory: DirOption = DEFAULT_DIR, acting_as: AsOption = None, as_js
 
 
 def _lines(result: dict[str, Any]) -> list[str]:
-    """Plain facts first, one a line; then each list as a table under its name."""
-    facts = [(key, value) for key, value in result.items() if not isinstance(value, list | dict)]
-    lines = [f"{key.replace('_', ' ')}: {value}" for key, value in facts]
-    for key, value in result.items():
-        if isinstance(value, dict):
-            lines += [f"{key.replace('_', ' ')}: " + ", ".join(f"{name} {count}" for name, count in value.items())]
-        elif isinstance(value, list):
-            lines += ["", f"{key.replace('_', ' ')}: {len(value)}", *_table(value)]
+    """What an operator looks for first: who is there, what runs where, and what is not as it should be."""
+    tenants = result.get("tenants") or {}
+    hosts = [host for host in result.get("hosts", []) if isinstance(host, dict)]
+    lines = [
+        f"control plane: up since {moment(result.get('started_at'))}, revision {result.get('revision')}",
+        f"tenants:       {', '.join(f'{count} {state}' for state, count in tenants.items()) or 'none'}",
+        f"agents:        {result.get('agents')} deployed",
+        f"hosts:         {len(hosts)} live",
+    ]
+    lines += [f"  {line}" for line in table(["host", "state", "seen", "runs"], [_host(host) for host in hosts])]
+    failed = [agent for host in hosts for agent in host.get("agents", []) if agent.get("state") == "failed"]
+    lines += [f"failed:        {agent.get('tenant')}/{agent.get('agent')}: {agent.get('error')}" for agent in failed]
+    for key in ("unconfirmed_accounts", "unsettled_agents"):
+        if result.get(key):
+            lines.append(f"{key.replace('_', ' ')}: {', '.join(map(str, result[key]))}")
+    if result.get("audit_records_dropped"):
+        lines.append(f"audit records dropped: {result['audit_records_dropped']}")
     return lines
 
 
-def _table(rows: list[Any]) -> list[str]:
-    records = [row for row in rows if isinstance(row, dict)]
-    columns = [key for key in (records[0] if records else {}) if not isinstance(records[0][key], dict)]
-    if not columns:
-        return [f"  {row}" for row in rows]
-    return ["  " + line for line in table(columns, [[row.get(column) for column in columns] for row in records])]
+def _host(host: dict[str, Any]) -> list[object]:
+    runs = [f"{agent.get('tenant')}/{agent.get('agent')}" for agent in host.get("agents", [])]
+    state = "up to date" if host.get("up_to_date") else "catching up"
+    return [host.get("host"), state, moment(host.get("seen_at")), runs]

@@ -15,7 +15,7 @@ from runtime.cli.options import (
     acting_folder,
     examples,
 )
-from runtime.cli.output import Output
+from runtime.cli.output import Output, moment
 from runtime.cli.session import administer
 
 app = typer.Typer(help="Create, list, show, suspend, resume and delete tenants.", no_args_is_help=True)
@@ -37,8 +37,9 @@ def create(
 def list_(directory: DirOption = DEFAULT_DIR, acting_as: AsOption = None, as_json: JsonOption = False) -> None:
     """List the tenants."""
     result = administer(acting_folder(directory, acting_as), "tenants.list", "all")
-    rows = [[row.get("tenant"), row.get("status"), row.get("account")] for row in result.get("tenants", [])]
-    Output(as_json=as_json).rows(result, ["tenant", "status", "account"], rows, none="no tenants")
+    columns = ["tenant", "status", "roles", "agents", "credentials"]
+    rows = [[row.get(column) for column in columns] for row in result.get("tenants", [])]
+    Output(as_json=as_json).rows(result, columns, rows, none="no tenants")
 
 
 @app.command(epilog=examples("garrison tenant show st-marys"))
@@ -98,14 +99,14 @@ def _confirm(tenant: str, *, as_json: bool) -> None:
 
 
 def _described(result: dict[str, Any]) -> list[str]:
-    """One line a field, aligned; lists as comma-separated names."""
+    """One line a field, aligned; lists as comma-separated names, times as people read them."""
     width = max((len(key) for key in result), default=0) + 2
-    return [f"{key + ':':<{width}}{_shown(value)}" for key, value in result.items()]
+    return [f"{key.replace('_', ' ') + ':':<{width}}{_shown(key, value)}" for key, value in result.items()]
 
 
-def _shown(value: object) -> str:
+def _shown(key: str, value: object) -> str:
+    if key.endswith("_at"):
+        return moment(value)
     if isinstance(value, list):
-        return ", ".join(_shown(item) for item in value) or "-"
-    if isinstance(value, dict):
-        return str(value.get("name") or value.get("agent") or value.get("role") or ", ".join(map(str, value))) or "-"
+        return ", ".join(map(str, value)) or "-"
     return "-" if value is None or value == "" else str(value)
