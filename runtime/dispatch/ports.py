@@ -5,6 +5,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+import msgspec
+
 from authz.principals import Principal, TenantTrust
 
 ParseSubject = Callable[[str], tuple[str, str] | None]
@@ -62,9 +64,8 @@ class TenantView:
     epoch: int
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class CallContext:
-    """What a handler may know of its call; `deadline` in monotonic seconds."""
+class CallContext(msgspec.Struct, frozen=True, kw_only=True):
+    """What a handler may know of its call; `deadline` in monotonic seconds. A struct, being built for every call."""
 
     capability: str
     agent_id: str

@@ -53,7 +53,6 @@ class Call:
     principal: Principal | None = None
     decision: Decision | None = None
     served: ServedCapability | None = None
-    timer: asyncio.TimerHandle | None = None
     holds_slot: bool = False
     answered: bool = False
 
@@ -117,7 +116,8 @@ class Dispatcher:
         try:
             self._before_handler(call, subject, data, header_block)
         except Exception as error:  # noqa: BLE001 - an error is a deny
-            self._end(call, steps.refusal_of(error, "dispatch", call.correlation_id))
+            self._free_slot(call)
+            self._answer_refusal(call, steps.refusal_of(error, "dispatch", call.correlation_id))
 
     def lame_duck(self) -> None:
         """Refuse new requests with 503; go on with those that were accepted."""
@@ -185,8 +185,8 @@ class Dispatcher:
         loop = asyncio.get_running_loop()
         task = loop.create_task(self._handle(call, served, request, context))
         self._running[task] = call
-        call.timer = loop.call_later(seconds, self._deadline_passed, call, task)
-        task.add_done_callback(partial(self._handler_ended, call))
+        timer = loop.call_later(seconds, self._deadline_passed, call, task)
+        task.add_done_callback(partial(self._handler_ended, call, timer))
 
     async def _handle(self, call: Call, served: ServedCapability, request: Request, context: CallContext) -> None:
         """Steps 10 to 14. Author's code runs in 10, 11 and 12: whatever it raises ends here."""
@@ -208,18 +208,13 @@ class Dispatcher:
         self._answer_refusal(call, RefusedError(408, "deadline"))
         task.cancel()
 
-    def _handler_ended(self, call: Call, task: asyncio.Task[None]) -> None:
+    def _handler_ended(self, call: Call, timer: asyncio.TimerHandle, task: asyncio.Task[None]) -> None:
         """Give everything back, however the task ended; one that was cancelled from inside is answered here."""
         del self._running[task]
-        self._end(call, RefusedError(500, "cancelled"))
-
-    def _end(self, call: Call, refusal: RefusedError) -> None:
-        """End a call that may or may not have been answered, and free its slot."""
-        if call.timer is not None:
-            call.timer.cancel()
+        timer.cancel()
         self._free_slot(call)
         if not call.answered:
-            self._answer_refusal(call, refusal)
+            self._answer_refusal(call, RefusedError(500, "cancelled"))
 
     def _free_slot(self, call: Call) -> None:
         if call.holds_slot:

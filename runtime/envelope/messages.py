@@ -31,9 +31,8 @@ SenderId = Annotated[str, Meta(pattern=r"\A[^\x00-\x1f\x7f]{1,128}\Z")]
 _T = TypeVar("_T")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Request:
-    """A request as read from the wire.
+class Request(Struct, frozen=True, kw_only=True):
+    """A request as read from the wire. A struct, being built for every call.
 
     Attributes:
         correlation_id: The envelope's, else the one that the reader was given for bare data.
