@@ -184,6 +184,11 @@ class Realm:
         account.claims = replace(account.claims, signing_keys=(*account.claims.signing_keys, scoped))
         self._write(f"resolver/{account.key}.jwt", self.account_jwt(account).encode())
 
+    def replace(self, account: TestAccount, **changes: Any) -> None:
+        """Change an account's claims before the server starts."""
+        account.claims = replace(account.claims, **changes)
+        self._write(f"resolver/{account.key}.jwt", self.account_jwt(account).encode())
+
     def account_jwt(self, account: TestAccount) -> str:
         return encode_account(account.claims, self.operator)
 

@@ -340,7 +340,8 @@ class BusClient(Client):
         error: Exception = nats.errors.UnexpectedEOF()
         try:
             while self._transport is not None and not self._transport.at_eof():
-                await self._ps.parse(await self._transport.read(_READ_BYTES))
+                data = await self._transport.read(_READ_BYTES)
+                await self._ps.parse(data)
         except Exception as raised:  # noqa: BLE001  # SEC-7: whatever ends the read loop leads to a new connection
             error = raised
         await self._process_op_err(error)
