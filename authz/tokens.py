@@ -100,9 +100,7 @@ def encode_operator(claims: OperatorClaims, signer: OperatorSeed) -> str:
     return _sign(render_operator(claims), claims.issuer, signer)
 
 
-def encode_account_deletion(
-    accounts: Sequence[AccountPublicKey], signer: OperatorSeed, *, issued_at: int
-) -> str:
+def encode_account_deletion(accounts: Sequence[AccountPublicKey], signer: OperatorSeed, *, issued_at: int) -> str:
     """Sign the request to remove accounts from the servers' resolvers (a generic claim, as nats-server defines it)."""
     return _sign(render_account_deletion(accounts, signer.public, issued_at=issued_at), signer.public, signer)
 
