@@ -174,7 +174,8 @@ class Client:
         idempotent: bool,
     ) -> Answer:
         """Send until answered, or until repeating is not safe, not in time or not within the budget."""
-        exchange = self._prepared(subject, name, missing, data, within=within)
+        deadline = time.monotonic() + within
+        exchange = self._prepared(subject, name, missing, data, deadline=deadline)
         self._budget.called()
         attempt = 1
         while True:
@@ -184,12 +185,16 @@ class Client:
                 error, safe = failure.error, failure.reached_nobody
             attempt += 1
             delay = delay_before(attempt, self._retry, random.random)
-            in_time = time.monotonic() + delay < exchange.deadline
+            in_time = time.monotonic() + delay < deadline
             if not (safe or idempotent) or not in_time or attempt > self._retry.attempts or not self._budget.take():
                 raise error
             await asyncio.sleep(delay)
+            # A host takes a correlation id once, so that a copy is no second call: each attempt has its own.
+            exchange = self._prepared(subject, name, missing, data, deadline=deadline)
 
-    def _prepared(self, subject: str, name: str, missing: str, data: Mapping[str, Any], *, within: float) -> _Exchange:
+    def _prepared(
+        self, subject: str, name: str, missing: str, data: Mapping[str, Any], *, deadline: float
+    ) -> _Exchange:
         correlation_id = str(uuid.uuid4())
         payload = build_request(
             agent_id=self.identity.name or self.identity.user,
@@ -203,7 +208,7 @@ class Client:
             missing=missing,
             payload=payload,
             correlation_id=correlation_id,
-            deadline=time.monotonic() + within,
+            deadline=deadline,
         )
 
     async def _once(self, exchange: _Exchange) -> Answer:
@@ -260,7 +265,7 @@ class Client:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Exchange:
-    """One request, however often it is sent: `missing` is the grant that the server's refusal would point to."""
+    """One request, sent once: `missing` is the grant that the server's refusal would point to."""
 
     subject: str
     name: str

@@ -133,6 +133,8 @@ async def test_a_call_that_reached_nobody_is_repeated(folder: Path, responder: R
     await responder.serve("ai.capabilities.greeting", first_busy)
     async with Client.connect(folder, retry=QUICK) as client:
         assert await client.call("greeting", {}, timeout=5) == {"attempt": 2}
+    ids = {parse_request(message.data, fallback_id="").correlation_id for message in responder.seen}
+    assert len(ids) == 2  # a host takes each correlation id once
 
 
 async def test_a_failure_of_the_handler_is_never_repeated(folder: Path, responder: Responder) -> None:
