@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from runtime.cli import agent, call, creds, policy, status, tenant
+from runtime.cli import agent, call, creds, policychecks, status, tenant
 from runtime.cli.exits import Exit, Failure
 from runtime.cli.failures import failure_of
 from runtime.cli.options import examples
@@ -34,7 +34,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(tenant.app, name="tenant")
-app.add_typer(policy.app, name="policy")
+app.add_typer(policychecks.app, name="policy")
 app.add_typer(creds.app, name="creds")
 app.add_typer(agent.app, name="agent")
 call.register(app)

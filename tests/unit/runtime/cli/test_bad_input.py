@@ -142,7 +142,7 @@ def test_a_policy_file_that_is_not_there_not_text_or_too_large(
 def test_every_command_has_help_with_an_example(capsys: pytest.CaptureFixture[str]) -> None:
     tree = {
         "tenant": ["create", "list", "show", "suspend", "resume", "delete"],
-        "policy": ["apply", "show"],
+        "policy": ["apply", "show", "lint", "explain", "diff"],
         "creds": ["issue", "list", "revoke"],
         "agent": ["deploy", "list", "stop"],
         "call": [],
