@@ -73,8 +73,9 @@ def explain(policy: Policy, role: str) -> tuple[PermissionTrace, ...]:
         _implied("publish", USER_INFO, "may ask who it is"),
         _implied("subscribe", OWN_INBOX, "hears its own inbox"),
     ]
+    routes = policy.routes(role)
     for grant in policy.effective_grants(role):
-        traces.extend(_traces(policy, role, grant))
+        traces.extend(_traces(grant, policy.tenant, routes[grant.role]))
     return tuple(traces)
 
 
@@ -96,7 +97,7 @@ def explain_decision(policy: Policy, role: str, action: Action, resource: str) -
     return DecisionTrace(
         decision=decision,
         considered=tuple(considered),
-        route=policy.route(role, decider.role) if decider else (),
+        route=policy.routes(role)[decider.role] if decider else (),
         also_allowed=tuple(name for name, answer in answers.items() if answer and name != role),
         way_out=None if decision else _way_out(role, action, resource, considered),
     )
@@ -113,9 +114,9 @@ def _implied(direction: Direction, subject: str, grant: str) -> PermissionTrace:
     )
 
 
-def _traces(policy: Policy, role: str, grant: Grant) -> list[PermissionTrace]:
+def _traces(grant: Grant, tenant: str, route: tuple[str, ...]) -> list[PermissionTrace]:
     subjects: list[tuple[Direction, str]] = [("data", grant.pattern)] if grant.action == "data" else []
-    subjects += [("publish", each) for each in publish_subjects(grant.action, grant.pattern, tenant=policy.tenant)]
+    subjects += [("publish", each) for each in publish_subjects(grant.action, grant.pattern, tenant=tenant)]
     subjects += [("subscribe", each) for each in subscribe_subjects(grant.action, grant.pattern)]
     return [
         PermissionTrace(
@@ -125,7 +126,7 @@ def _traces(policy: Policy, role: str, grant: Grant) -> list[PermissionTrace]:
             line=grant.line,
             granted_in_role=grant.role,
             grant=grant.text,
-            route=policy.route(role, grant.role),
+            route=route,
         )
         for direction, subject in subjects
     ]

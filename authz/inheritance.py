@@ -27,6 +27,9 @@ def _unknown_parents(policy: Policy) -> Iterator[tuple[int, str]]:
 
 def _cycles(policy: Policy) -> Iterator[tuple[int, str]]:
     """Depth first, with a stack of our own: an edge back into the current path closes a cycle."""
+    parents = {
+        name: [parent for parent in role.inherits if parent.name in policy.roles] for name, role in policy.roles.items()
+    }
     done: set[str] = set()
     for start in policy.roles:
         path: dict[str, None] = {}
@@ -34,13 +37,12 @@ def _cycles(policy: Policy) -> Iterator[tuple[int, str]]:
         while stack:
             name, position = stack.pop()
             path[name] = None
-            parents = [parent for parent in policy.roles[name].inherits if parent.name in policy.roles]
-            if position == len(parents):
+            if position == len(parents[name]):
                 del path[name]
                 done.add(name)
                 continue
             stack.append((name, position + 1))
-            parent = parents[position]
+            parent = parents[name][position]
             if parent.name in path:
                 yield parent.line, _cycle_message(list(path), parent.name)
             elif parent.name not in done:

@@ -4,7 +4,8 @@
     warning  a line does nothing, or grants more than a line should
     info     worth knowing before applying it
 
-Findings never change a decision. `lint_text` takes a file as it is, and reports its faults as errors.
+Findings never change a decision. `lint_text` takes a file as it is, and reports its faults as errors. For a command
+line: the cost can grow with the square of the lines, so it has no place in a server's loop.
 """
 
 from collections.abc import Callable, Iterator
@@ -112,12 +113,13 @@ def _confusable_roles(policy: Policy) -> Iterator[Finding]:
 
 
 def _needless_parents(policy: Policy) -> Iterator[Finding]:
+    lineages = {name: {ancestor.name for ancestor in policy.lineage(name)} for name in policy.roles}
     for role in policy.roles.values():
-        for position, parent in enumerate(role.inherits):
-            others = [other for other in role.inherits if other.name != parent.name] + list(role.inherits[:position])
-            by = next((other for other in others if _descends(policy, other.name, parent.name)), None)
+        for parent in role.inherits:
+            others = (other.name for other in role.inherits if other.name != parent.name)
+            by = next((other for other in others if parent.name in lineages[other]), None)
             if by is not None:
-                message = f"{quoted(role.name)} inherits from {quoted(parent.name)} already, by {quoted(by.name)}"
+                message = f"{quoted(role.name)} inherits from {quoted(parent.name)} already, by {quoted(by)}"
                 yield Finding(severity="info", line=parent.line, message=message)
 
 
@@ -186,7 +188,3 @@ def _written(policy: Policy) -> Iterator[Grant]:
 
 def _is_allow(grant: Grant, action: Action) -> bool:
     return (grant.action, grant.effect) == (action, "allow")
-
-
-def _descends(policy: Policy, name: str, ancestor: str) -> bool:
-    return any(role.name == ancestor for role in policy.lineage(name))

@@ -117,13 +117,13 @@ class Policy:
                 waiting.extend(parent.name for parent in role.inherits)
         return tuple(lineage.values())
 
-    def route(self, name: str, ancestor: str) -> tuple[str, ...]:
-        """Return the role names by which ``name`` comes to inherit from ``ancestor``, both ends included."""
+    def routes(self, name: str) -> Mapping[str, tuple[str, ...]]:
+        """Return, for ``name`` and each role that it inherits from, the role names on the way there, both included."""
         routes: dict[str, tuple[str, ...]] = {name: (name,)}
         for role in self.lineage(name):
             for parent in role.inherits:
                 routes.setdefault(parent.name, (*routes[role.name], parent.name))
-        return routes[ancestor]
+        return routes
 
     def effective_grants(self, name: str) -> tuple[Grant, ...]:
         """Return what a role has, its own grants first, then what it inherits."""

@@ -31,6 +31,7 @@ from authz.yamlnodes import DocumentError, Entries, Items, Node, Text, compose
 
 MAX_BYTES = 128 * 1024
 MAX_ROLES = 128
+MAX_FAULTS = 100
 MAX_EFFECTIVE_GRANTS = 10_000
 """Over all roles, after inheritance: what keeps the templates within one account JWT."""
 
@@ -164,8 +165,12 @@ class _Reader:
                     yield Grant(effect=effect, action=action, pattern=item.text, line=item.line, role=role)
 
     def _parents(self, sections: dict[str, Node]) -> Iterator[Parent]:
+        seen: set[str] = set()
         for item in self._list(sections.get("inherits"), "inherits"):
-            if self._name(role_name, item):
+            if item.text in seen:
+                self._fault(item.line, f"{quoted(item.text)} is here twice: once is enough")
+            elif self._name(role_name, item):
+                seen.add(item.text)
                 yield Parent(name=item.text, line=item.line)
 
     def _list(self, node: Node | None, key: str) -> Iterator[Text]:
@@ -212,11 +217,12 @@ class _Reader:
             first.setdefault(key.text, key.line)
 
     def _check_whole(self, policy: Policy, line: int) -> None:
-        broken = [Fault(line=at, message=message) for at, message in inheritance_faults(policy)]
-        self._faults.extend(broken)
         if len(policy.roles) > MAX_ROLES:
             self._fault(line, f"the policy has {len(policy.roles)} roles and agents: at most {MAX_ROLES} are allowed")
-        elif not broken:
+            return
+        for at, message in inheritance_faults(policy):
+            self._fault(at, message)
+        if not self._faults:
             total = sum(len(policy.effective_grants(name)) for name in policy.roles)
             if total > MAX_EFFECTIVE_GRANTS:
                 self._fault(
@@ -226,6 +232,8 @@ class _Reader:
                 )
 
     def _fault(self, line: int, message: str) -> None:
+        if len(self._faults) == MAX_FAULTS:
+            raise DocumentError(line, f"there are more than {MAX_FAULTS} faults: mend the first ones, then try again")
         self._faults.append(Fault(line=line, message=message))
 
 

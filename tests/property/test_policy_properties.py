@@ -112,7 +112,7 @@ def policies(draw: st.DrawFn) -> Policy:
             effect = draw(st.sampled_from(["allow", "allow", "deny"]))
             pattern = draw(BY_ACTION[action])
             grants.append(Grant(effect=effect, action=action, pattern=pattern, line=number * 10 + line, role=name))
-        parents = draw(st.lists(st.sampled_from(sorted(roles)), max_size=2)) if roles else []
+        parents = draw(st.lists(st.sampled_from(sorted(roles)), max_size=2, unique=True)) if roles else []
         inherits = tuple(Parent(name=parent, line=number * 10) for parent in parents)
         roles[name] = Role(name=name, line=number * 10, inherits=inherits, grants=tuple(grants))
     return Policy(tenant=draw(TENANTS), roles=roles)

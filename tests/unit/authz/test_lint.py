@@ -85,7 +85,6 @@ def test_the_platforms_own_policy_has_no_findings() -> None:
             6,
             "`r` inherits from `p` already, by `q`",
         ),
-        ("  p: {call: [x]}\n  r: {inherits: [p, p]}\n", "info", 5, "`r` inherits from `p` already, by `p`"),
         (
             "  r: {publish: [vitals.reading], subscribe: [vitals.alert]}\n",
             "info",

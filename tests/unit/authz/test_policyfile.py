@@ -154,6 +154,7 @@ def test_a_file_without_a_policy_is_refused(text: str) -> None:
         (in_role("data: [p*]"), 4, "`data` pattern `p*` must be a data label"),
         (in_role("inherits: [a.b]"), 4, "role name `a.b` must be"),
         (in_role("inherits: [agent:v]"), 4, "role name `agent:v` must be"),
+        ("tenant: t\nroles:\n  p: {call: [x]}\n  r: {inherits: [p, p]}\n", 4, "`p` is here twice: once is enough"),
         (in_role("inherits: [rr]"), 4, "`r` inherits from `rr`, which is not a role: did you mean `r`?"),
         (in_role("inherits: [zzz]"), 4, "`r` inherits from `zzz`, which is not a role: add it, or take this out"),
         (in_role("inherits: [r]"), 4, "roles inherit from each other: `r` > `r`; take one of these lines out"),
@@ -200,7 +201,7 @@ def test_what_is_not_plain_yaml_is_one_fault(text: str, line: int, message: str)
 def test_a_cycle_is_named_whole_at_the_line_that_closes_it() -> None:
     text = (
         "tenant: t\nroles:\n  a: {inherits: [b], call: [x]}\n  b: {inherits: [c]}\n"
-        "  c: {inherits: [b]}\n  d: {inherits: [a, a]}\n  e: {inherits: [f]}\n  f: {inherits: [e]}\n"
+        "  c: {inherits: [b]}\n  d: {inherits: [a, c]}\n  e: {inherits: [f]}\n  f: {inherits: [e]}\n"
     )
     assert faults_of(text) == [
         (5, "roles inherit from each other: `b` > `c` > `b`; take one of these lines out"),
@@ -209,8 +210,8 @@ def test_a_cycle_is_named_whole_at_the_line_that_closes_it() -> None:
 
 
 def test_a_long_chain_and_a_diamond_are_not_cycles() -> None:
-    chain = "".join(f"  r{n}: {{inherits: [r{n + 1}, r{min(n + 2, 100)}]}}\n" for n in range(100))
-    policy = load_policy(f"tenant: t\nroles:\n{chain}  r100: {{call: [x]}}\n")
+    chain = "".join(f"  r{n}: {{inherits: [r{n + 1}, r{n + 2}]}}\n" for n in range(99))
+    policy = load_policy(f"tenant: t\nroles:\n{chain}  r99: {{inherits: [r100]}}\n  r100: {{call: [x]}}\n")
     assert [grant.role for grant in policy.effective_grants("r0")] == ["r100"]
 
 
@@ -220,6 +221,12 @@ def test_too_many_roles_are_refused() -> None:
         1,
         "the policy has 129 roles and agents: at most 128 are allowed",
     )
+
+
+def test_faults_without_end_are_cut_off() -> None:
+    faults = faults_of(in_role("call: [" + "A, " * 1000 + "A]") + "extra: 1\n")
+    assert (4, "there are more than 100 faults: mend the first ones, then try again") in faults
+    assert len(faults) <= 101
 
 
 def test_too_many_inherited_grants_are_refused() -> None:
