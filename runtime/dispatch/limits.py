@@ -12,7 +12,6 @@ class DispatchLimits:
 
     Attributes:
         max_payload_bytes: Largest request and largest answer.
-        max_header_bytes: Largest header block (SEC-1a).
         rate_per_s: Requests a second over time, all callers of the tenant together.
         burst: Requests that may come at once.
         share: Handlers of the tenant that may run at once, all capabilities together.
@@ -23,7 +22,6 @@ class DispatchLimits:
     """
 
     max_payload_bytes: int = 262_144
-    max_header_bytes: int = 16_384
     rate_per_s: float = 10_000
     burst: int = 10_000
     share: int = 1_024

@@ -151,7 +151,7 @@ class Dispatcher:
         now = self._clock.monotonic()
         view = call.view = self._view()
         call.capability = steps.receive(subject, view.trust.account, self._parse_subject)  # (1)
-        steps.check_sizes(data, header_block, self._limits)  # (1)
+        steps.check_size(data, self._limits)  # (1)
         wall = self._clock.wall()
         principal = steps.authenticate_caller(header_block, view, self._principals, wall)  # (2)
         call.principal = principal

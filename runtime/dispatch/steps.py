@@ -43,10 +43,8 @@ def receive(subject: str, account: str, parse_subject: ParseSubject) -> str:
     return parsed[1]
 
 
-def check_sizes(data: bytes, header_block: bytes, limits: DispatchLimits) -> None:
-    """(1) Refuse what is too large to look at."""
-    if len(header_block) > limits.max_header_bytes:
-        raise RefusedError(401, "header-size")  # SEC-1a
+def check_size(data: bytes, limits: DispatchLimits) -> None:
+    """(1) Refuse what is too large to look at; the header block's size is part of (2)."""
     if len(data) > limits.max_payload_bytes:
         raise RefusedError(413, "payload-size")
 
