@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 import uvloop
 from hypothesis import HealthCheck, settings
 
-pytest_plugins = ["fixtures_server", "fixtures_gate"]
+pytest_plugins = ["fixtures_server", "fixtures_gate", "fixtures_control"]
 
 # Test machines are shared: how long one example takes is no verdict.
 settings.register_profile("shared machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
