@@ -193,6 +193,7 @@ class Dispatcher:
         try:
             value = steps.validate(request, served)  # (10)
             output = await steps.invoke(value, context, served)  # (11)
+            # (12) seal: not built yet, as (8); every answer is plaintext inside TLS.
             body = steps.encode(output, context, served, self._clock.wall(), self._limits.max_payload_bytes)  # (12)
         except (asyncio.CancelledError, GeneratorExit):
             raise  # by the deadline or a drain, which have answered; `_handler_ended` sees to what has not
@@ -254,7 +255,10 @@ class Dispatcher:
             log.warning("an answer was not sent [%s]", call.correlation_id, exc_info=True)
 
     def _recorded(self, call: Call, refusal: RefusedError | None) -> bool:
-        """(13) Record a decision; False when there was none to record, or the sink did not take it."""
+        """(13) Record a decision; False when there was none to record, or the sink did not take it.
+
+        Storing it before the reply, for sensitive capabilities: not built yet, as (8). The sink buffers.
+        """
         view = call.view
         if view is None or (call.decision is None and not self._is_worth_a_record(refusal)):
             return False
