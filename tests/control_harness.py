@@ -8,7 +8,7 @@ import itertools
 import json
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from authz.keys import UserSeed
@@ -153,28 +153,34 @@ class Site:
         self.numbers = itertools.count(1)
         self.processes: list[Process] = []
 
-    async def start(self) -> Process:
-        process = Process(self)
-        process.plane = ControlPlane(
-            Ports(
-                storage=self.storage,
-                pusher=self.pusher,
-                subscribe=process.subscribe,
-                respond=process.respond,
-                keys=self.keys,
-                clock=lambda: self.now(),  # noqa: PLW0108 - tests replace it
-            ),
+    def ports(self, process: Process) -> Ports:
+        return Ports(
+            storage=self.storage,
+            pusher=self.pusher,
+            subscribe=process.subscribe,
+            respond=process.respond,
+            keys=self.keys,
+            clock=lambda: self.now(),  # noqa: PLW0108 - tests replace it
+        )
+
+    def plane(self, ports: Ports, **changes: Any) -> ControlPlane:
+        return ControlPlane(
+            replace(ports, **changes),
             platform=self.platform,
             authority=self.platform.authority,
             platform_policy=PLATFORM_POLICY,
             limits=self.limits,
         )
+
+    async def start(self) -> Process:
+        process = Process(self)
+        process.plane = self.plane(self.ports(process))
         self.processes.append(process)
         await process.plane.start()
         return process
 
     async def close(self) -> None:
-        for process in self.processes:
+        for process in tuple(self.processes):
             await process.plane.stop()
 
 
