@@ -1,20 +1,27 @@
-"""Calls the hello agent with nats-py alone. Any NATS client in any language can do the same.
+"""Calls an agent with nats-py alone. Any NATS client in any language can do the same.
 
-    python examples/hello/plain_client.py DIR [NAME]
+    python examples/hello/plain_client.py DIR [CAPABILITY DATA]
 
-DIR is what `garrison creds issue … --out DIR` wrote. Prints the two answers as JSON, one a line.
+DIR is what `garrison creds issue … --out DIR` wrote, DATA one JSON object; by default it asks the hello agent for a
+greeting and an echo. Prints each answer as JSON, one a line.
 """
 
 import asyncio
 import json
 import ssl
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import nats
 from nats.aio.client import Client
 from nats.errors import NoRespondersError
 from nats.errors import TimeoutError as NatsTimeoutError
+
+HELLO: list[tuple[str, dict[str, object]]] = [
+    ("greeting", {"name": "AI Network"}),
+    ("echo", {"message": "Hello NATS!"}),
+]
 
 
 async def connect(folder: Path) -> Client:
@@ -40,14 +47,11 @@ async def call(connection: Client, capability: str, data: dict[str, object]) -> 
     return parsed
 
 
-async def main(folder: Path, name: str) -> int:
-    """Greet `name` and echo a message; 0 if both were answered with a result."""
+async def main(folder: Path, calls: Sequence[tuple[str, dict[str, object]]]) -> int:
+    """Call each capability with its data; 0 if all were answered with a result."""
     connection = await connect(folder)
     try:
-        answers = [
-            await call(connection, "greeting", {"name": name}),
-            await call(connection, "echo", {"message": "Hello NATS!"}),
-        ]
+        answers = [await call(connection, capability, data) for capability, data in calls]
     except (NoRespondersError, NatsTimeoutError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
@@ -60,8 +64,8 @@ async def main(folder: Path, name: str) -> int:
 if __name__ == "__main__":
     match sys.argv[1:]:
         case [directory]:
-            sys.exit(asyncio.run(main(Path(directory), "AI Network")))
-        case [directory, name]:
-            sys.exit(asyncio.run(main(Path(directory), name)))
+            sys.exit(asyncio.run(main(Path(directory), HELLO)))
+        case [directory, capability, data]:
+            sys.exit(asyncio.run(main(Path(directory), [(capability, json.loads(data))])))
         case _:
-            sys.exit("usage: plain_client.py DIR [NAME]")
+            sys.exit("usage: plain_client.py DIR [CAPABILITY DATA]")

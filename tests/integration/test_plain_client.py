@@ -67,14 +67,20 @@ async def run(*arguments: object) -> tuple[int, str, str]:
 
 
 async def test_plain_nats_client_is_greeted_and_echoed(folder: Path) -> None:
-    code, out, err = await run(folder, "Amy")
+    code, out, err = await run(folder)
     assert code == 0, err
     assert [json.loads(line)["result"] for line in out.splitlines()] == [
-        {"message": "Hello, Amy!"},
+        {"message": "Hello, AI Network!"},
         {"echo": "Hello NATS!"},
     ]
 
 
+async def test_plain_nats_client_calls_the_capability_it_is_given(folder: Path) -> None:
+    code, out, err = await run(folder, "greeting", '{"name": "Amy"}')
+    assert code == 0, err
+    assert json.loads(out)["result"] == {"message": "Hello, Amy!"}
+
+
 async def test_plain_nats_client_without_a_folder_says_how_it_is_used() -> None:
     code, _, err = await run()
-    assert (code, err) == (1, "usage: plain_client.py DIR [NAME]\n")
+    assert (code, err) == (1, "usage: plain_client.py DIR [CAPABILITY DATA]\n")
