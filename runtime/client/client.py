@@ -28,7 +28,8 @@ from runtime.bus.connection import Connection, Endpoint, connect
 from runtime.bus.errors import BusError, ConnectFailedError, InvalidSubjectError, RefusedError
 from runtime.client.answers import Answer, read_answer
 from runtime.client.errors import ClientError, InvalidRequestError, ServerRefusedError, UnavailableError
-from runtime.client.folder import CredentialsFolder, read_folder
+from runtime.client.folder import read_folder
+from runtime.client.identity import Identify, Identity
 from runtime.client.retry import RetryBudget, RetryPolicy, delay_before
 from runtime.client.translation import RepeatableError, connect_error, request_error
 from runtime.envelope.messages import ERROR_CODE_HEADER, ERROR_TEXT_HEADER, build_request
@@ -43,13 +44,13 @@ _GRACE_S = 0.25
 class Client:
     """A caller's connection to the platform. Made by `Client.connect`; use it with `async with`."""
 
-    def __init__(self, path: Path, *, retry: RetryPolicy, connect_timeout: float) -> None:
-        self._path = path
+    def __init__(self, identify: Identify, *, retry: RetryPolicy, connect_timeout: float) -> None:
+        self._identify = identify
         self._retry = retry
         self._budget = RetryBudget(retry)
         self._connect_timeout = connect_timeout
         self._opening = asyncio.Lock()
-        self._folder: CredentialsFolder | None = None
+        self._identity: Identity | None = None
         self._connection: Connection | None = None
         self._closed = False
 
@@ -64,7 +65,19 @@ class Client:
             retry: How calls are repeated that are safe to repeat.
             connect_timeout: Seconds to try to connect.
         """
-        return cls(Path(folder), retry=retry or RetryPolicy(), connect_timeout=connect_timeout)
+        path = Path(folder)
+
+        async def identify() -> Identity:
+            return await asyncio.to_thread(read_folder, path)
+
+        return cls.identified_by(identify, retry=retry, connect_timeout=connect_timeout)
+
+    @classmethod
+    def identified_by(
+        cls, identify: Identify, *, retry: RetryPolicy | None = None, connect_timeout: float = CONNECT_TIMEOUT_S
+    ) -> Client:
+        """Like `connect`, for credentials that are not in a folder; `identify` is asked at each new connection."""
+        return cls(identify, retry=retry or RetryPolicy(), connect_timeout=connect_timeout)
 
     async def __aenter__(self) -> Self:
         await self._open()
@@ -83,11 +96,11 @@ class Client:
             await connection.close()
 
     @property
-    def identity(self) -> CredentialsFolder:
+    def identity(self) -> Identity:
         """Who this client is, as its folder says."""
-        if self._folder is None:
+        if self._identity is None:
             raise ClientError("the client is not connected: use it with `async with`")
-        return self._folder
+        return self._identity
 
     @property
     def user(self) -> str:
@@ -242,22 +255,22 @@ class Client:
             return self._connection
         async with self._opening:
             if self._connection is None:
-                self._folder = await asyncio.to_thread(read_folder, self._path)
-                self._connection = await self._connected(self._folder)
+                self._identity = await self._identify()
+                self._connection = await self._connected(self._identity)
         return self._connection
 
-    async def _connected(self, folder: CredentialsFolder) -> Connection:
-        endpoint = Endpoint(url=folder.url, tls=folder.tls_context())
+    async def _connected(self, identity: Identity) -> Connection:
+        endpoint = Endpoint(url=identity.url, tls=identity.tls_context())
         try:
             return await connect(
                 endpoint,
-                folder.load_creds,
-                name=f"garrison-client {folder.name}",
+                identity.load_creds,
+                name=f"garrison-client {identity.name}",
                 on_closed=self._forget,
                 timeout=self._connect_timeout,
             )
         except ConnectFailedError as error:
-            raise connect_error(error, folder) from error
+            raise connect_error(error, identity) from error
 
     def _forget(self) -> None:
         self._connection = None

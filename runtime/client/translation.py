@@ -17,7 +17,7 @@ from runtime.client.errors import (
     UnavailableError,
     UnreachableError,
 )
-from runtime.client.folder import CredentialsFolder
+from runtime.client.identity import Identity
 
 
 class RepeatableError(Exception):
@@ -34,15 +34,15 @@ class RepeatableError(Exception):
         self.reached_nobody = reached_nobody
 
 
-def connect_error(error: ConnectFailedError, folder: CredentialsFolder) -> ClientError:
+def connect_error(error: ConnectFailedError, identity: Identity) -> ClientError:
     """Why no connection came about."""
     if error.reason == "expired":
-        message = f"the credentials of `{folder.name}` have expired"
-        return ExpiredCredentialsError(message, name=folder.name, expired_at=folder.expires_at)
+        message = f"the credentials of `{identity.name}` have expired"
+        return ExpiredCredentialsError(message, name=identity.name, expired_at=identity.expires_at)
     if error.reason == "auth":
-        message = f"the server does not accept the credentials of `{folder.name}`"
-        return RejectedCredentialsError(message, url=folder.url)
-    return UnreachableError(str(error), url=folder.url, reason=error.reason)
+        message = f"the server does not accept the credentials of `{identity.name}`"
+        return RejectedCredentialsError(message, url=identity.url)
+    return UnreachableError(str(error), url=identity.url, reason=error.reason)
 
 
 def request_error(error: BusError, name: str, correlation_id: str, url: str) -> ClientError | RepeatableError:
