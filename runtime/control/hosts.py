@@ -94,6 +94,19 @@ class HostRegistry:
             await self._heard.wait(min(ends, *(host.lease_ends for host in waiting)) - now)
         return ()
 
+    async def until_ready(self, name: str, revision: int, timeout_s: float) -> bool:
+        """Wait until `name` has acknowledged `revision` and no agent is starting any more; whether in time."""
+        ends = self._monotonic() + timeout_s
+        while not self._is_ready(name, revision) and (left := ends - self._monotonic()) > 0:
+            await self._heard.wait(left)
+        return self._is_ready(name, revision)
+
+    def _is_ready(self, name: str, revision: int) -> bool:
+        host = self._hosts.get(name)
+        if host is None or not host.seen_at or host.acknowledged < revision:
+            return False
+        return all(agent.state != "starting" for agent in host.report.agents)
+
     async def someone(self, timeout_s: float) -> bool:
         """Wait for the first living host, but not longer than `timeout_s`; whether there is one."""
         ends = self._monotonic() + timeout_s

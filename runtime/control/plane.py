@@ -171,6 +171,10 @@ class ControlPlane:
             PLATFORM, role=role, name=name, user=user, csr=csr, ttl_s=ttl_s, issued_by="control"
         )
 
+    async def host_ready(self, name: str, *, timeout_s: float) -> bool:
+        """Wait until the host `name` has polled, knows everything and has started what is deployed; whether it did."""
+        return await self._hosts.until_ready(name, self.state.revision, timeout_s)
+
     def _run(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._background.add(task)

@@ -1,12 +1,15 @@
 """The command `status.show`: what the control plane knows of the platform, at a glance."""
 
 from collections import Counter
+from typing import Final
 
 from runtime.control.auditlog import AuditLog
 from runtime.control.calls import Call
 from runtime.control.changes import Changes
 from runtime.control.hosts import LiveHost
 from runtime.control.wire import Empty
+
+_FRESH_WITHIN_S: Final = 1.0
 
 
 class Status:
@@ -17,7 +20,8 @@ class Status:
         self._started_at = changes.clock()
 
     async def show(self, _call: Call[Empty]) -> dict[str, object]:
-        """Tenants by status, hosts with what they run, and what is not confirmed yet."""
+        """Tenants by status, hosts with what they run now, and what is not confirmed yet."""
+        await self._hear_from_hosts()
         views = [view for view in self._state.tenants() if view.exists]
         return {
             "started_at": self._started_at,
@@ -34,6 +38,12 @@ class Status:
             ],
             "audit_records_dropped": self._audit.dropped,
         }
+
+    async def _hear_from_hosts(self) -> None:
+        """End the hosts' open polls, so that they report anew, and wait a moment for that."""
+        asked_at = self._changes.clock()
+        self._state.changed.fire()
+        await self._changes.hosts.until(lambda host: host.seen_at > asked_at, _FRESH_WITHIN_S)
 
     def _host(self, host: LiveHost) -> dict[str, object]:
         return {

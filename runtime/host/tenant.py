@@ -21,7 +21,7 @@ from authz.principals import TenantTrust
 from runtime.dispatch import Dispatcher, TenantView
 from runtime.dispatch.errors import UnavailableError
 from runtime.dispatch.ports import ServedCapability
-from runtime.envelope.hostsync import AgentReport, Deployed, TenantSnapshot
+from runtime.envelope.hostsync import AgentReport, AgentState, Deployed, TenantSnapshot
 from runtime.host.errors import AgentLoadError, CapabilityTakenError, HostError
 from runtime.host.gate import Gate
 from runtime.host.inline import InlineAgent, start_inline
@@ -61,6 +61,10 @@ class HostedTenant:
         """Put the snapshot's view in force now, and let its deployments follow."""
         self._view = _view_of(snapshot)
         self._snapshot = snapshot
+        for deployed in snapshot.deployments if snapshot.status == "active" else ():
+            report = self._reports.get(deployed.agent)
+            if report is None or report.revision != deployed.revision:
+                self._report(deployed, "starting")
         self._work.set()
 
     def reports(self) -> tuple[AgentReport, ...]:
@@ -112,7 +116,7 @@ class HostedTenant:
         self._reports = {name: report for name, report in self._reports.items() if name in wanted}
         for deployed in wanted.values():
             report = self._reports.get(deployed.agent)
-            if report is None or report.revision != deployed.revision:
+            if report is None or report.revision != deployed.revision or report.state == "starting":
                 await self._deploy(deployed)
         if not wanted:
             await self._gate.close()
@@ -130,9 +134,9 @@ class HostedTenant:
         except Exception as error:  # noqa: BLE001 - one deployment's failure is reported and harms no other
             message = str(error) if isinstance(error, HostError) else f"{type(error).__name__}: {error}"
             log.warning("tenant `%s`: %s", self._snapshot.tenant, message)
-            self._report(deployed, error=message)
+            self._report(deployed, "failed", error=message)
             return
-        self._report(deployed, capabilities=agent.capabilities)
+        self._report(deployed, "running", capabilities=agent.capabilities)
 
     def _refuse_taken(self, agent: InlineAgent) -> None:
         own = agent.deployed.agent
@@ -170,13 +174,15 @@ class HostedTenant:
         await self.dispatcher.drain(REPLACE_TIMEOUT_S, only=served)
         await agent.stop()
 
-    def _report(self, deployed: Deployed, *, error: str = "", capabilities: Collection[str] = ()) -> None:
+    def _report(
+        self, deployed: Deployed, state: AgentState, *, error: str = "", capabilities: Collection[str] = ()
+    ) -> None:
         self._reports[deployed.agent] = AgentReport(
             tenant=self._snapshot.tenant,
             agent=deployed.agent,
             digest=deployed.digest,
             revision=deployed.revision,
-            state="failed" if error else "running",
+            state=state,
             error=error,
             capabilities=tuple(sorted(capabilities)),
         )
