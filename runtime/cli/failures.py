@@ -117,8 +117,15 @@ def _of_base(name: str, exit_code: Exit, code: str) -> Callable[[Exception, Any]
     return describe
 
 
+def _of_platform(error: Exception, platform_folder: Any) -> Failure | None:
+    if not isinstance(error, platform_folder.PlatformError):
+        return None
+    return Failure(exit=Exit.FAILED, code="platform", message=str(error), hint=error.hint)
+
+
 _DESCRIBERS: dict[str, Callable[[Exception, Any], Failure | None]] = {
     "runtime.client.errors": _of_client,
+    "runtime.wiring.platform_folder": _of_platform,
     "authz.policyfile": _of_policy,
     "authz.errors": _of_base("AuthzError", Exit.USAGE, "bad_input"),
     "runtime.host.snapshot": _of_base("SnapshotError", Exit.USAGE, "bad_agent"),

@@ -54,6 +54,11 @@ class Output:
         for line in table(columns, list(rows)) or [none]:
             print(line)
 
+    def line(self, line: str) -> None:
+        """Print one line of a longer outcome, for people."""
+        if not self.as_json:
+            print(safe_text(line), flush=True)
+
     def note(self, line: str) -> None:
         """Tell people, not programs, something on the way; on standard error."""
         if not self.as_json:

@@ -1,0 +1,92 @@
+"""`garrison up`: the whole platform in one folder, until Ctrl-C or SIGTERM."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from runtime.cli.options import DEFAULT_DIR, DirOption, JsonOption, examples
+from runtime.cli.output import Output
+
+if TYPE_CHECKING:
+    from runtime.wiring.platform import Platform
+
+DEFAULT_PORT = 4222
+
+PortOption = Annotated[int, typer.Option("--port", min=0, max=65535, help="Port on loopback; 0 takes a free one.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command(
+        "up",
+        epilog=examples(
+            "garrison up", "garrison up --dir /var/lib/garrison --port 4333", "garrison up --json --port 0"
+        ),
+    )(up)
+
+
+def up(directory: DirOption = DEFAULT_DIR, port: PortOption = DEFAULT_PORT, as_json: JsonOption = False) -> None:
+    """Run the platform: nats-server, the control plane and a host; the first run sets everything up.
+
+    Prints one line when it is ready. Ctrl-C or SIGTERM ends it: accepted calls are finished first. What was
+    acknowledged survives any crash: start it again in the same folder.
+    """
+    import uvloop
+
+    uvloop.run(_serve(directory.absolute(), port, Output(as_json=as_json)))
+
+
+async def _serve(directory: Path, port: int, output: Output) -> None:
+    from runtime.wiring.platform import Platform
+    from runtime.wiring.platform_folder import PlatformFolder
+
+    stop = stop_on_signals()
+    folder = PlatformFolder(root=directory)
+    folder.prepare()
+    log_to(folder.logs / "platform.log")
+    platform = Platform(folder, port=port or -1, progress=lambda step: output.note(f"{step} …"))
+    starting = asyncio.create_task(platform.start(os.environ))
+    stopping = asyncio.create_task(stop.wait())
+    await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    try:
+        if starting.done():
+            starting.result()
+            _announce(platform, output)
+            await stopping
+    finally:
+        output.note("stopping …")
+        starting.cancel()
+        await asyncio.wait({starting})
+        await platform.stop()
+
+
+def _announce(platform: Platform, output: Output) -> None:
+    output.result(
+        {"ready": True, "url": platform.url, "operator": str(platform.operator_folder), "pid": os.getpid()},
+        f"garrison is ready at {platform.url}; the operator's credentials are in {platform.operator_folder}",
+    )
+
+
+def stop_on_signals() -> asyncio.Event:
+    """An event that SIGINT and SIGTERM set."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    return stop
+
+
+def log_to(path: Path | None) -> None:
+    """Send log records to `path`, or to standard error."""
+    logging.basicConfig(
+        filename=path,
+        level=os.environ.get("GARRISON_LOG_LEVEL", "INFO").upper(),
+        format="%(asctime)s %(levelname)s %(name)s %(message)s",
+    )

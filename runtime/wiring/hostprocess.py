@@ -1,0 +1,59 @@
+"""The local host as a child process: it ends with its parent, keeps a log, and drains on SIGTERM.
+
+It gets a scrubbed environment: the platform's master key, and whatever else the operator's shell holds, stay here.
+"""
+
+import asyncio
+import os
+import signal
+import sys
+from pathlib import Path
+
+from runtime.bus.server import die_with_parent
+
+STOP_TIMEOUT_S = 45.0  # its own drain takes at most 30 s
+_PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "PYTHONPATH", "VIRTUAL_ENV")
+
+
+class HostProcess:
+    """Runs `garrison host run` with a credentials folder."""
+
+    def __init__(self, *, folder: Path, workdir: Path, log_path: Path) -> None:
+        self._command = [sys.executable, "-m", "runtime.cli", "host", "run", "--as", str(folder)]
+        self._command += ["--work", str(workdir)]
+        self._log_path = log_path
+        self._process: asyncio.subprocess.Process | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """The process id while it runs."""
+        return self._process.pid if self._process is not None and self._process.returncode is None else None
+
+    async def start(self) -> None:
+        """Start it; readiness is what the control plane hears of it."""
+        environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+        with self._log_path.open("ab") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                *die_with_parent(self._command),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=environment,
+                start_new_session=True,
+            )
+
+    async def wait(self) -> int:
+        """Return its exit code when it has ended; at once if it never started."""
+        return await self._process.wait() if self._process is not None else 1
+
+    async def stop(self) -> None:
+        """Let it drain and end; kill it only when that takes far too long."""
+        if self._process is None or self._process.returncode is not None:
+            return
+        self._process.send_signal(signal.SIGTERM)
+        try:
+            async with asyncio.timeout(STOP_TIMEOUT_S):
+                await self._process.wait()
+        except TimeoutError:
+            self._process.kill()
+            await self._process.wait()

@@ -1,0 +1,130 @@
+"""The folder that a platform lives in: its layout, its schema version, and the lock that keeps it to one process.
+
+platform.json   schema version; written first, so a folder without it is not a platform's
+lock            held (flock) by the process that runs the platform
+master.key      seals keys/, unless the key comes from the environment
+keys/           the sealed key store
+server/         nats-server: configuration, TLS files, account JWTs, JetStream
+operator/       the first operator's credentials, as `creds issue` would write them
+hosts/local/    the local host's credentials and its work folder
+logs/           server.log, host.log
+"""
+
+import fcntl
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from certs.atomicfile import atomic_write
+
+SCHEMA = 1
+
+
+class PlatformError(Exception):
+    """The platform cannot run; `hint` says what to do.
+
+    Attributes:
+        hint: One line, the way out.
+    """
+
+    def __init__(self, message: str, *, hint: str) -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PlatformFolder:
+    """Paths inside a platform's folder."""
+
+    root: Path
+
+    @property
+    def marker(self) -> Path:
+        """The file that makes the folder a platform's."""
+        return self.root / "platform.json"
+
+    @property
+    def keys(self) -> Path:
+        """The sealed key store."""
+        return self.root / "keys"
+
+    @property
+    def server(self) -> Path:
+        """Everything of nats-server's."""
+        return self.root / "server"
+
+    @property
+    def operator(self) -> Path:
+        """The first operator's credentials folder."""
+        return self.root / "operator"
+
+    @property
+    def local_host(self) -> Path:
+        """The local host's credentials folder."""
+        return self.root / "hosts" / "local"
+
+    @property
+    def logs(self) -> Path:
+        """Log files of the supervised processes."""
+        return self.root / "logs"
+
+    def prepare(self) -> None:
+        """Create the layout, or check an existing one; repeats safely after an interruption anywhere.
+
+        Raises:
+            PlatformError: It is another program's folder, from a newer version, damaged, or not writable.
+        """
+        try:
+            self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if not self.marker.exists():
+                self._refuse_foreign_content()
+                atomic_write(self.marker, json.dumps({"schema": SCHEMA}).encode() + b"\n")
+            self._check_schema()
+            for path in (self.keys, self.server, self.logs, self.local_host.parent):
+                path.mkdir(mode=0o700, exist_ok=True)
+        except (PermissionError, NotADirectoryError, FileExistsError) as error:
+            raise PlatformError(
+                f"`{self.root}` cannot be used: {error.strerror}", hint="choose a folder that you own with --dir"
+            ) from error
+
+    def lock(self) -> int:
+        """Take the lock for this process's life; returns the descriptor that holds it.
+
+        Raises:
+            PlatformError: Another process runs this platform.
+        """
+        descriptor = os.open(self.root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
+            os.close(descriptor)
+            raise PlatformError(
+                f"`{self.root}` is in use by process {holder}", hint="stop it first, or choose another --dir"
+            ) from None
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        return descriptor
+
+    def _refuse_foreign_content(self) -> None:
+        # A first run that was cut short may have left the lock and a temporary file of the marker, nothing else.
+        foreign = [p.name for p in self.root.iterdir() if p.name != "lock" and not p.name.startswith((".", "platform"))]
+        if foreign:
+            raise PlatformError(
+                f"`{self.root}` is not empty and not a platform's folder (it holds `{min(foreign)}`)",
+                hint="choose an empty or a new folder with --dir",
+            )
+
+    def _check_schema(self) -> None:
+        try:
+            schema = json.loads(self.marker.read_bytes())["schema"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise PlatformError(
+                f"`{self.marker}` is damaged", hint='restore it from a backup; for this version it is {"schema": 1}'
+            ) from error
+        if schema != SCHEMA:
+            raise PlatformError(
+                f"`{self.root}` has state of schema {schema}, this version knows {SCHEMA}",
+                hint="run the version of garrison that wrote it, or a newer one",
+            )
