@@ -3,6 +3,7 @@
 import os
 import shutil
 import stat
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -308,6 +309,18 @@ def test_a_half_written_file_left_by_a_killed_writer_is_swept_away(store: KeySto
     assert store.names() == ()
     store.put(NAME, b"seed")
     assert not leftover.exists()
+
+
+def test_writers_at_once_take_turns_and_lose_nothing(store: KeyStore, master: MasterKey) -> None:
+    def write(number: int) -> None:
+        own = KeyStore(store.directory, master)
+        for name in (f"own-{number}", "shared"):
+            own.put(name, b"%d" % number * 1000)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(write, range(10, 50)))
+    assert {store.get(f"own-{number}") for number in range(10, 50)} == {b"%d" % n * 1000 for n in range(10, 50)}
+    assert len(store.get("shared")) == 2000
 
 
 def test_a_store_prints_no_secret(store: KeyStore, master: MasterKey) -> None:

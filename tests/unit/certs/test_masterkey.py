@@ -3,6 +3,8 @@
 import base64
 import os
 import pickle
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -113,6 +115,18 @@ def test_a_dangling_symlink_planted_before_first_use_makes_no_key(tmp_path: Path
     with pytest.raises(PrivateFileError, match="symlink"):
         MasterKey.load(directory=tmp_path, environ={})
     assert not (tmp_path / "mallory").exists()
+
+
+def test_of_many_first_uses_at_once_all_get_the_same_key(tmp_path: Path) -> None:
+    start = threading.Barrier(8)
+
+    def load(_: int) -> str:
+        start.wait()
+        return MasterKey.load(directory=tmp_path / "platform", environ={}).key_id
+
+    with ThreadPoolExecutor(8) as pool:
+        assert len(set(pool.map(load, range(8)))) == 1
+    assert [file.name for file in (tmp_path / "platform").iterdir()] == ["master.key"]
 
 
 def test_two_keys_have_two_ids_and_do_not_open_each_others_seals() -> None:
