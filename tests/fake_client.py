@@ -20,7 +20,7 @@ class FakeClient:
         url = "tls://127.0.0.1:4222"
 
     @classmethod
-    def connect(cls, folder: Path) -> Self:
+    def connect(cls, folder: Path, **_: Any) -> Self:
         cls.folder = folder
         return cls()
 

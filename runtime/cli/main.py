@@ -4,7 +4,6 @@ A user's mistake never shows a traceback. A fault of ours does, on standard erro
 help nobody.
 """
 
-import importlib.metadata
 import sys
 import traceback
 from collections.abc import Sequence
@@ -47,6 +46,8 @@ status.register(app)
 
 def _print_version(asked: bool) -> None:
     if asked:
+        import importlib.metadata
+
         print(importlib.metadata.version("garrison"))
         raise typer.Exit
 
@@ -60,14 +61,19 @@ def root(
     """A secure multi-tenant agent runtime on NATS."""
 
 
+_INTERRUPTED = Failure(exit=Exit.INTERRUPTED, code="interrupted", message="interrupted")
+
+
 def run(arguments: Sequence[str]) -> int:
     """Run one command and return its exit code."""
     as_json = wants_json(arguments)
     try:
-        return int(app(list(arguments), standalone_mode=False) or Exit.OK)
+        code = int(app(list(arguments), standalone_mode=False) or Exit.OK)
+        if code != Exit.INTERRUPTED:  # what typer makes of Ctrl-C, without a word
+            return code
+        failure = _INTERRUPTED
     except (KeyboardInterrupt, typer.Abort):
-        print_failure(Failure(exit=Exit.INTERRUPTED, code="interrupted", message="interrupted"), as_json=as_json)
-        return Exit.INTERRUPTED
+        failure = _INTERRUPTED
     except typer.TyperException as error:
         if type(error).__name__ == "NoArgsIsHelpError":  # typer does not export the type; its message is the help
             print(error.format_message(), file=sys.stderr)

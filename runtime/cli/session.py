@@ -6,7 +6,6 @@ without the network's modules.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -17,14 +16,18 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 ADMIN_TIMEOUT_S = 30.0
+# Somebody waits at a terminal: a platform that is just starting is met, one that is not there is soon told.
+CONNECT_TIMEOUT_S = 2.0
 
 
 def converse(folder: Path, work: Callable[[Client], Awaitable[T]]) -> T:
     """Run `work` with a client connected by the credentials in `folder`."""
+    import asyncio
+
     from runtime.client import Client
 
     async def conversation() -> T:
-        async with Client.connect(folder) as client:
+        async with Client.connect(folder, connect_timeout=CONNECT_TIMEOUT_S) as client:
             return await work(client)
 
     return asyncio.run(conversation())

@@ -327,4 +327,4 @@ def test_ctrl_c_ends_with_130(platform: Platform, monkeypatch: pytest.MonkeyPatc
         raise KeyboardInterrupt
 
     monkeypatch.setattr(session, "converse", interrupted)
-    assert platform.run("status")[0] == 130
+    assert platform.run("status") == (130, "", "error: interrupted\n")

@@ -1,0 +1,117 @@
+"""The real thing: `garrison up` as a process in the test's folder, and the command run against it as users run it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+GARRISON = (sys.executable, "-m", "runtime.cli")
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finished:
+    """How a command ended. A traceback is never one of the ways."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        """The one document that it printed: its result, or its error."""
+        return json.loads(self.out if self.code == 0 else self.err)
+
+
+class RunningPlatform:
+    """A platform that runs in `folder`, and is administered from the same folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.data = folder / "data"
+        self.ready: dict[str, Any] = {}
+        self._process: subprocess.Popen[str] | None = None
+
+    def start(self) -> None:
+        """Start, and wait for the line that says it is ready; once more on the same port."""
+        port = self.ready["url"].rsplit(":", 1)[1] if self.ready else "0"
+        self._process = self.begin("up", "--port", port, "--json")
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise AssertionError(f"the platform did not start:\n{self._process.communicate()[1]}\n{self.log}")
+        self.ready = json.loads(line)
+
+    def stop(self) -> int:
+        """Ask it to end, as a service manager would; its exit code."""
+        if self._process is None:
+            return 0
+        self._process.send_signal(signal.SIGTERM)
+        try:
+            self._process.communicate(timeout=30)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.communicate()
+            raise
+        code, self._process = self._process.returncode, None
+        return code
+
+    @property
+    def log(self) -> str:
+        """What its processes logged."""
+        logs = sorted((self.data / "logs").glob("*.log")) if (self.data / "logs").is_dir() else []
+        return "\n".join(path.read_text(encoding="utf-8", errors="replace") for path in logs)
+
+    def run(self, *arguments: str, stdin: str | None = None) -> Finished:
+        """Run one command to its end."""
+        with self.begin(*arguments) as process:
+            out, err = process.communicate(stdin, timeout=60)
+        assert "Traceback" not in out + err, err
+        return Finished(code=process.returncode, out=out, err=err)
+
+    def must(self, *arguments: str) -> Any:
+        """Run a command that has to succeed; what it printed with `--json`."""
+        finished = self.run(*arguments, "--json")
+        assert finished.code == 0, finished.err
+        return finished.json
+
+    def begin(self, *arguments: str) -> subprocess.Popen[str]:
+        """Start a command."""
+        return subprocess.Popen(
+            [*GARRISON, *arguments],
+            cwd=self.folder,
+            env={**os.environ, "GARRISON_DIR": str(self.data), "PYTHONPATH": str(REPOSITORY)},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def state(self, tenants: Sequence[str]) -> dict[str, Any]:
+        """All that an administrator can see of tenants; times aside."""
+        listed = self.must("tenant", "list")["tenants"]
+        seen: dict[str, Any] = {"tenants": [row for row in listed if row["tenant"] != "platform"]}
+        for tenant in tenants:
+            seen[tenant] = [
+                self.must("policy", "show", tenant),
+                [(row["user"], row["status"]) for row in self.must("creds", "list", tenant)["credentials"]],
+                [(row["agent"], row["digest"]) for row in self.must("agent", "list", tenant)["agents"]],
+            ]
+        return seen
+
+
+@contextmanager
+def running_platform(folder: Path) -> Iterator[RunningPlatform]:
+    """A platform for as long as the block runs."""
+    platform = RunningPlatform(folder)
+    try:
+        platform.start()
+        yield platform
+    finally:
+        platform.stop()
