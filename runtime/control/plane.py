@@ -80,6 +80,7 @@ class ControlPlane:
         limits: ControlLimits = DEFAULT_LIMITS,
     ) -> None:
         self._ports, self._limits = ports, limits
+        self.storage = ports.storage
         self._seen = LastSeen()
         self.state = State(ports.storage)
         self._claims = ClaimsWriter(ports.pusher)

@@ -1,6 +1,6 @@
 """The control plane's front door: every administrative request passes these steps, in this order.
 
-    (1) receive: subject and reply (SEC-1c); what is not a service request is dropped and counted
+    (1) receive: reply and subject (SEC-1c); what did not come through an import is dropped and counted
     (2) authenticate: the raw header block and the embedded token (SEC-1a, b)
     (3) admit: room for one more, of the tenant and in all
     (4) authorize: the caller's tenant's policy; then whether the command may be about that target
@@ -92,9 +92,12 @@ class ControlService:
 
     def receive(self, message: Message) -> None:
         """Take one message from the bus; never blocks, never raises."""
-        subject = parse_control_admin(message.subject)  # (1)
-        if subject is None or not message.reply.startswith(SERVICE_REPLY_PREFIX):
+        if not message.reply.startswith(SERVICE_REPLY_PREFIX):  # (1)
             self.dropped += 1
+            return
+        subject = parse_control_admin(message.subject)
+        if subject is None:
+            self._refuse_subject(message.reply)
             return
         exchange = Exchange(subject=subject, reply=message.reply, correlation_id=str(uuid4()))
         try:
@@ -212,7 +215,13 @@ class ControlService:
         )
         if len(body) > _ANSWER_MAX:
             raise TooLargeError("done, but the answer is larger than a message may be")
-        self._send(exchange, body, None)
+        self._send(exchange.reply, body, None)
+
+    def _refuse_subject(self, reply: str) -> None:
+        """Answer what can't be a command: an import's reply that is never used costs the server memory."""
+        text = "not a command: it is `ai.admin.<area>.<verb>.<target>`, each of A-Z a-z 0-9 _ -"
+        failure = Failure(code=400, error=text, correlation_id=str(uuid4()), agent_id=CONTROL)
+        self._send(reply, build_error(failure), failure.headers)
 
     def _refuse(self, exchange: Exchange, error: CommandError) -> None:
         failure = Failure(
@@ -228,13 +237,13 @@ class ControlService:
         reason = getattr(error.__cause__, "reason", None) or one_line(error.message)
         effect = "deny" if isinstance(error, NotAuthenticatedError | NotPermittedError) else "error"
         self._audit.refused(self._record(exchange, effect=effect, code=error.code, reason=str(reason)))
-        self._send(exchange, build_error(failure), failure.headers)
+        self._send(exchange.reply, build_error(failure), failure.headers)
 
-    def _send(self, exchange: Exchange, body: bytes, headers: Mapping[str, str] | None) -> None:
+    def _send(self, reply: str, body: bytes, headers: Mapping[str, str] | None) -> None:
         try:
-            self._respond(exchange.reply, body, headers)
+            self._respond(reply, body, headers)
         except Exception:  # noqa: BLE001 - nobody is there to be told
-            _log.exception("the answer to %s could not be sent", exchange.correlation_id)
+            _log.exception("an answer could not be sent")
 
     def _record(self, exchange: Exchange, *, effect: str, code: int, reason: str) -> dict[str, object]:
         return decision_record(
