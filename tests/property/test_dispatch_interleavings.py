@@ -4,19 +4,19 @@ import asyncio
 from typing import Any
 
 from dispatch_bench import Bench
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from runtime.dispatch import CallContext
 
 CONCURRENCY = 2
-unhurried = settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.too_slow])
-actions = st.lists(
-    st.sampled_from(
-        ["call", "call", "return", "raise", "exit", "cancel", "stubborn", "deadline", "let run", "drain", "lame duck"]
-    ),
-    max_size=25,
+unhurried = settings(deadline=None, max_examples=200, suppress_health_check=[HealthCheck.too_slow])
+steps = st.sampled_from(
+    ["call", "call", "call", "return", "raise", "exit", "cancel", "stubborn", "deadline", "deadline", "drain"]
 )
+# Most steps let the loop run on; the others leave things to happen in the same turn.
+scripts = st.lists(st.tuples(steps, st.sampled_from([True, True, True, False])), max_size=25)
+lame_ducks = st.none() | st.integers(0, 25)
 
 
 class Stage:
@@ -76,12 +76,8 @@ class Stage:
                 dispatcher._deadline_passed(call, task)
             case "cancel" if running:
                 running[0][0].cancel()
-            case "let run":
-                await asyncio.sleep(0)
             case "drain":
                 await dispatcher.drain(0, only=[])
-            case "lame duck":
-                dispatcher.lame_duck()
             case _:
                 self.cue(action)
 
@@ -100,14 +96,24 @@ class Stage:
 
 
 @unhurried
-@given(actions)
-def test_every_call_is_answered_once_and_every_slot_comes_back(script: list[str]) -> None:
+@given(scripts, lame_ducks)
+@example([(step, True) for step in ("call", "stubborn", "deadline", "call", "call", "call")], None)
+@example([(step, False) for step in ("call", "cancel", "call", "deadline", "drain", "call")], None)
+def test_every_call_is_answered_once_and_every_slot_comes_back(
+    script: list[tuple[str, bool]], lame_duck_at: int | None
+) -> None:
     async def play() -> Stage:
         stage = Stage()
-        for action in script:
-            await stage.act(action)
-            assert stage.running <= CONCURRENCY
-        await stage.end()
+        try:
+            for number, (action, lets_run) in enumerate(script):
+                if number == lame_duck_at:
+                    stage.bench.dispatcher.lame_duck()
+                await stage.act(action)
+                for _ in range(3 * lets_run):
+                    await asyncio.sleep(0)
+                assert stage.running <= CONCURRENCY
+        finally:
+            await stage.end()
         return stage
 
     stage = asyncio.run(play())
