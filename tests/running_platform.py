@@ -1,15 +1,19 @@
-"""The real thing: `garrison up` as a process in the test's folder, and the command run against it as users run it."""
+"""The real thing: `garrison up` as a process in the test's folder, and commands run against it as users run them."""
 
+import contextlib
+import io
 import json
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest import mock
+
+from runtime.cli import main
 
 GARRISON = (sys.executable, "-m", "runtime.cli")
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -68,16 +72,35 @@ class RunningPlatform:
         logs = sorted((self.data / "logs").glob("*.log")) if (self.data / "logs").is_dir() else []
         return "\n".join(path.read_text(encoding="utf-8", errors="replace") for path in logs)
 
-    def run(self, *arguments: str, stdin: str | None = None) -> Finished:
-        """Run one command to its end."""
+    def spawn(self, *arguments: str, stdin: str | None = None) -> Finished:
+        """Run one command to its end, as a process of its own."""
         with self.begin(*arguments) as process:
             out, err = process.communicate(stdin, timeout=60)
         assert "Traceback" not in out + err, err
         return Finished(code=process.returncode, out=out, err=err)
 
+    def run(self, *arguments: str) -> Finished:
+        """Run one command to its end, in this process: the same entry point, without a process's start."""
+        out, err = io.StringIO(), io.StringIO()
+        with (
+            contextlib.chdir(self.folder),
+            mock.patch.dict(os.environ, {"GARRISON_DIR": str(self.data)}),
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(err),
+        ):
+            code = main.run(arguments)
+        assert "Traceback" not in err.getvalue(), err.getvalue()
+        return Finished(code=code, out=out.getvalue(), err=err.getvalue())
+
     def must(self, *arguments: str) -> Any:
         """Run a command that has to succeed; what it printed with `--json`."""
         finished = self.run(*arguments, "--json")
+        assert finished.code == 0, finished.err
+        return finished.json
+
+    def must_spawned(self, *arguments: str) -> Any:
+        """The same, as a process of its own."""
+        finished = self.spawn(*arguments, "--json")
         assert finished.code == 0, finished.err
         return finished.json
 
@@ -106,7 +129,7 @@ class RunningPlatform:
         return seen
 
 
-@contextmanager
+@contextlib.contextmanager
 def running_platform(folder: Path) -> Iterator[RunningPlatform]:
     """A platform for as long as the block runs."""
     platform = RunningPlatform(folder)

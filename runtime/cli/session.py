@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 ADMIN_TIMEOUT_S = 30.0
-# Somebody waits at a terminal: a platform that is just starting is met, one that is not there is soon told.
-CONNECT_TIMEOUT_S = 2.0
+# Somebody waits at a terminal, so not long; but a server takes 2 s to say that it knows no such account.
+CONNECT_TIMEOUT_S = 4.0
 
 
 def converse(folder: Path, work: Callable[[Client], Awaitable[T]]) -> T:
