@@ -1,23 +1,55 @@
 """`garrison status`: how the platform is."""
 
-from typing import Any
+import time
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
-from runtime.cli.options import DEFAULT_DIR, AsOption, DirOption, JsonOption, acting_folder, examples
+from runtime.cli.exits import CommandError
+from runtime.cli.options import DEFAULT_DIR, AsOption, DirOption, JsonOption, acting_folder, examples, seconds
 from runtime.cli.output import Output, moment, table
 from runtime.cli.session import administer
+
+_ASK_EVERY_S = 0.1
 
 
 def register(app: typer.Typer) -> None:
     """Add the command to the tree."""
-    app.command(epilog=examples("garrison status", "garrison status --json"))(status)
+    app.command(epilog=examples("garrison status", "garrison status --wait 30s", "garrison status --json"))(status)
 
 
-def status(directory: DirOption = DEFAULT_DIR, acting_as: AsOption = None, as_json: JsonOption = False) -> None:
+def status(
+    directory: DirOption = DEFAULT_DIR,
+    acting_as: AsOption = None,
+    wait: Annotated[
+        str | None, typer.Option("--wait", metavar="TIME", help="Wait so long for the platform to serve: 30s, 2m.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
     """Show the platform: its tenants, hosts and agents."""
-    result = administer(acting_folder(directory, acting_as), "status.show", "all")
+    result = _serving(directory, acting_as, seconds(wait)) if wait is not None else _asked(directory, acting_as)
     Output(as_json=as_json).result(result, *_lines(result))
+
+
+def _asked(directory: Path, acting_as: Path | None) -> dict[str, Any]:
+    return administer(acting_folder(directory, acting_as), "status.show", "all")
+
+
+def _serving(directory: Path, acting_as: Path | None, within_s: float) -> dict[str, Any]:
+    """Ask until a host lives; what went wrong last is raised when the time is over."""
+    from runtime.client import ClientError
+
+    ends = time.monotonic() + within_s
+    while True:
+        try:
+            result = _asked(directory, acting_as)
+            if result.get("hosts") or time.monotonic() > ends:
+                return result
+        except (CommandError, ClientError):
+            if time.monotonic() > ends:
+                raise
+        time.sleep(_ASK_EVERY_S)
 
 
 def _lines(result: dict[str, Any]) -> list[str]:
