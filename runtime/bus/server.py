@@ -22,6 +22,8 @@ _POLL_S = 0.004
 _START_S = 15.0
 _STOP_S = 10.0
 _DETAIL_LINES = 3
+# What the operator's shell holds besides, the master key for one, is no business of the server's.
+_PASSED_ON = ("LD_LIBRARY_PATH", "PATH", "TZ")
 _IN_USE = re.compile(r"Error listening on port: (\S+):(\d+), .*address already in use")
 
 # Asks the kernel for our parent's death, makes sure that it has not died just before, and becomes the server. A small
@@ -115,6 +117,7 @@ class EmbeddedServer:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
+                env={name: os.environ[name] for name in _PASSED_ON if name in os.environ},
                 start_new_session=True,
             )
 

@@ -7,14 +7,13 @@ what was alive. They may be where they belong: the master key in its own file, T
 import base64
 import json
 import logging
-import re
-import stat
 from pathlib import Path
 from typing import Any
 
 import pytest
 from control_harness import RefusedError, policy
 from fixtures_control import LiveCaller, LivePlatform
+from secret_search import contents, holds, others_can_read, places_of, secrets_in, secrets_stored
 
 from authz.creds import format_creds
 from authz.keys import UserSeed
@@ -22,8 +21,6 @@ from certs.leaves import new_client_key_and_csr
 from runtime.bus.errors import BusError
 
 POLICY = policy("st-marys", nurse="call: [vitals.*]", admin='admin: ["policy.*", "credentials.*"]')
-SEED = re.compile(rb"\bS[OAUNCX][A-Z2-7]{56}\b")
-PRIVATE_KEY = re.compile(rb"-----BEGIN (?:EC )?PRIVATE KEY-----\s+(\S{40,})")
 
 
 async def test_p8_no_secret_of_a_run_is_found_outside_its_place(
@@ -80,35 +77,12 @@ async def crash_and_come_back(live: LivePlatform) -> bytes:
 
 def secrets_of(live: LivePlatform) -> set[bytes]:
     """Every seed and private key in the key store, the TLS keys in files, and the master key."""
-    stored = [live.keystore.get(name).replace(b"\\n", b"\n") for name in live.keystore.names()]
-    in_files = [path.read_bytes() for path in (live.folder / "tls").glob("*-key.pem")]
-    found = {match for text in stored for match in SEED.findall(text)}
-    found |= {match.group(1)[:40] for text in stored + in_files for match in PRIVATE_KEY.finditer(text)}
-    return found | {(live.folder / "master.key").read_bytes().strip()}
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    in_files = secrets_in(b"\n".join(path.read_bytes() for path in (live.folder / "tls").glob("*-key.pem")))
+    return secrets_stored(live.keystore) | in_files | {(live.folder / "master.key").read_bytes().strip()}
 
 
 def own_places(folder: Path) -> dict[str, bytes]:
     return {name: text for name, text in contents(folder).items() if name == "master.key" or name.endswith("-key.pem")}
-
-
-def places_of(secrets: set[bytes], texts: dict[str, bytes]) -> set[str]:
-    """Which of the texts holds one of the secrets, plain or in base64 at any of its three offsets."""
-    forms = set(secrets)
-    for secret in secrets:
-        forms |= {base64.b64encode(b"x" * shift + secret)[4:-4] for shift in range(3)}
-    return {name for name, text in texts.items() if any(form in text for form in forms)}
-
-
-def others_can_read(path: Path) -> bool:
-    return path.is_file() and bool(stat.S_IMODE(path.stat().st_mode) & 0o077)
-
-
-def holds(path: Path, secrets: set[bytes]) -> bool:
-    return bool(places_of(secrets, {"": path.read_bytes()}))
 
 
 def test_p8_the_search_finds_what_is_there() -> None:
