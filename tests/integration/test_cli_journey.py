@@ -55,6 +55,21 @@ class OddAgent(Agent):
 """
 
 
+SLOW_AGENT = """
+import asyncio
+from pathlib import Path
+from runtime.agent import Agent, capability
+
+class SlowAgent(Agent):
+    @capability("odd.slow", timeout=30)
+    async def slow(self, request: dict) -> dict:
+        Path(request["began"]).touch()
+        while not Path(request["end"]).exists():
+            await asyncio.sleep(0.01)
+        return {}
+"""
+
+
 @pytest.fixture(scope="module")
 def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningPlatform]:
     with running_platform(tmp_path_factory.mktemp("platform")) as running:
@@ -231,18 +246,16 @@ def test_damaged_loose_and_foreign_credentials_are_told_apart(platform: RunningP
 
 def test_ctrl_c_ends_a_command_with_130(platform: RunningPlatform) -> None:
     prepared(platform, "patience", ("amy", "nurse"))
-    slow = ODD_AGENT.replace("timeout=0.2", "timeout=30").replace(
-        "        await asyncio.sleep(3600)",
-        "        open(request['began'], 'w').close()\n        await asyncio.sleep(3600)",
-    )
-    (platform.folder / "slow.py").write_text(slow)
+    (platform.folder / "slow.py").write_text(SLOW_AGENT)
     platform.must("agent", "deploy", "patience", "slow.py")
-    began = platform.folder / "began"
-    with platform.begin("call", "odd.hang", json.dumps({"began": str(began)}), "--as", "patience-amy") as process:
+    began, end = platform.folder / "began", platform.folder / "end"
+    data = json.dumps({"began": str(began), "end": str(end)})
+    with platform.begin("call", "odd.slow", data, "--as", "patience-amy") as process:
         while not began.exists():
             assert process.poll() is None, process.communicate()
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=30)
+    end.touch()
     assert (process.returncode, out, err) == (130, "", "error: interrupted\n")
 
 
