@@ -32,6 +32,9 @@ lint: $(STAMP) ## format, lint, types, import rules, no secrets in git
 	@$(BIN)/lint-imports --no-logo
 	@$(BIN)/python scripts/check_no_secrets.py
 
+bench: $(STAMP) ## what a call costs beside a raw NATS request, as ratios within one run
+	@$(BIN)/python benchmarks/calls.py
+
 fix: $(STAMP)
 	@$(BIN)/ruff format --quiet .
 	@$(BIN)/ruff check --quiet --fix .
