@@ -4,6 +4,7 @@ import contextlib
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -27,7 +28,7 @@ def test_what_the_readme_tells_a_reader_to_type_works(tmp_path: Path) -> None:
     environ |= {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     with (tmp_path / "readme.log").open("w+b") as log:
         shell = subprocess.Popen(
-            ["bash", "-euo", "pipefail", "-c", SCRIPT],
+            ["bash", "-euo", "pipefail", "-c", re.sub(r"--port \d+", f"--port {free_port()}", SCRIPT)],
             cwd=tmp_path,
             env=environ,
             stdin=subprocess.DEVNULL,
@@ -42,6 +43,12 @@ def test_what_the_readme_tells_a_reader_to_type_works(tmp_path: Path) -> None:
             shell.wait()
         log.seek(0)
         assert code == 0, log.read().decode(errors="replace")
+
+
+def free_port() -> int:
+    """A reader has the README's port to themselves; tests that run at once do not."""
+    with socket.create_server(("127.0.0.1", 0)) as found:
+        return int(found.getsockname()[1])
 
 
 def end_group(leader: int) -> None:
