@@ -7,7 +7,6 @@ principal or `control`, never what the record says. No payloads.
 Not here: chaining and checking the records.
 """
 
-import asyncio
 import hashlib
 import logging
 from collections import deque
@@ -35,7 +34,6 @@ class AuditLog:
     def __init__(self, journal: Journal, *, clock: Clock, limits: ControlLimits, seen: LastSeen) -> None:
         self._journal, self._clock, self._limits, self._seen = journal, clock, limits, seen
         self._later: deque[tuple[bytes, str]] = deque(maxlen=_BUFFER)
-        self._turn = asyncio.Lock()
         self.dropped = 0
 
     async def store(self, principal: Principal, records: Iterable[Mapping[str, object]]) -> int:
@@ -81,12 +79,11 @@ class AuditLog:
 
     async def _append(self, encoded: Iterable[tuple[bytes, str]]) -> int:
         last = 0
-        async with self._turn:
-            try:
-                for data, once in encoded:
-                    last = await self._journal.append(data, once=once)
-            except BusError as error:
-                raise UnavailableError("the audit record could not be stored; try again") from error
+        try:
+            for data, once in encoded:
+                last = await self._journal.append(data, once=once)
+        except BusError as error:
+            raise UnavailableError("the audit record could not be stored; try again") from error
         return last
 
     def _encode(self, writer: object, record: Mapping[str, object]) -> tuple[bytes, str]:

@@ -9,13 +9,16 @@ Not here: what the claims say (`runtime.control.accounts`).
 
 import asyncio
 import logging
+from collections import defaultdict
 from collections.abc import Iterable
+from typing import Final
 
 from authz.tokens import decode_account
 from runtime.bus.errors import BusError
 from runtime.control.errors import ClaimsRollbackError, UnavailableError
 from runtime.control.ports import ClaimsPusher
 
+_FAILURES_MAX: Final = 3
 _log = logging.getLogger(__name__)
 
 
@@ -25,8 +28,8 @@ class ClaimsWriter:
     def __init__(self, pusher: ClaimsPusher) -> None:
         self._pusher = pusher
         self._newest: dict[str, tuple[int, str]] = {}
-        self._unconfirmed: set[str] = set()
-        self._turn = asyncio.Lock()
+        self._unconfirmed: dict[str, object] = {}  # each doubt is an object: a push settles the doubts before it only
+        self._turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     @property
     def pending(self) -> tuple[str, ...]:
@@ -48,13 +51,13 @@ class ClaimsWriter:
         Raises:
             UnavailableError: not confirmed.
         """
-        async with self._turn:
+        async with self._turns[account]:
             try:
                 await self._pusher.delete(account, operator_jwt=operator_jwt)
             except BusError as error:
                 raise UnavailableError("the server did not confirm that the account is gone; try again") from error
         self._newest.pop(account, None)
-        self._unconfirmed.discard(account)
+        self._unconfirmed.pop(account, None)
 
     def note(self, account_jwts: Iterable[str]) -> None:
         """Note an account's current claims for the next `push_pending`.
@@ -67,15 +70,21 @@ class ClaimsWriter:
 
     def doubt_all(self) -> None:
         """A server joined or came back: whatever it knows, everything is to be pushed again."""
-        self._unconfirmed.update(self._newest)
+        self._unconfirmed.update({account: object() for account in self._newest})
 
     async def push_pending(self) -> None:
-        """Push what is not confirmed yet; what fails stays for the next time."""
-        for account in self.pending:
+        """Push what is not confirmed yet. After some failures the rest is left for the next time, and goes first."""
+        failures = 0
+        for account in tuple(self._unconfirmed):
             try:
                 await self._confirm(account)
             except UnavailableError:
-                _log.warning("claims of account %s are not confirmed yet", account)
+                failures += 1
+                if account in self._unconfirmed:
+                    self._unconfirmed[account] = self._unconfirmed.pop(account)
+            if failures == _FAILURES_MAX:
+                _log.warning("claims of %d accounts are not confirmed yet", len(self._unconfirmed))
+                return
 
     def _admit(self, account_jwt: str) -> str:
         claims = decode_account(account_jwt)
@@ -86,12 +95,13 @@ class ClaimsWriter:
         if newest and claims.issued_at <= newest[0]:
             raise ClaimsRollbackError(account=account, issued_at=claims.issued_at, pushed=newest[0])
         self._newest[account] = (claims.issued_at, account_jwt)
-        self._unconfirmed.add(account)
+        self._unconfirmed[account] = object()
         return account
 
     async def _confirm(self, account: str) -> None:
-        async with self._turn:
-            if account not in self._unconfirmed:
+        async with self._turns[account]:
+            doubt = self._unconfirmed.get(account)
+            if doubt is None:
                 return
             _, account_jwt = self._newest[account]
             try:
@@ -101,5 +111,5 @@ class ClaimsWriter:
                 raise UnavailableError(
                     "stored, but not yet confirmed by the server; it will be as soon as the server answers"
                 ) from error
-            if self._newest[account][1] == account_jwt:
-                self._unconfirmed.discard(account)
+            if self._unconfirmed.get(account) is doubt:
+                del self._unconfirmed[account]
