@@ -31,6 +31,7 @@ lint: $(STAMP) ## format, lint, types, import rules, no secrets in git
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo
 	@$(BIN)/python scripts/check_no_secrets.py
+	@$(BIN)/python scripts/check_replies.py
 
 bench: $(STAMP) ## what a call costs beside a raw NATS request, as ratios within one run
 	@$(BIN)/python benchmarks/calls.py
