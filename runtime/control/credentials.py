@@ -162,14 +162,20 @@ class Credentials:
         banned = platform.record.revocations
         orphans = [r for r in self._alive(self._state.all_credentials()) if r.parent in banned and r.revoked_at is None]
         await self._ban_in_gate([record for record in orphans if record.kind == "gate"])
-        for tenant in sorted({record.tenant for record in orphans if record.kind == "agent"}):
-            async with self._changes.turn(tenant):
-                view = self._state.tenant(tenant)
-                if view is None or not view.exists:
-                    continue
-                await self._ban(view, [r for r in orphans if r.kind == "agent" and r.tenant == tenant])
-            await self._changes.enforce(tenant, hosts_first=False)
+        tenants = sorted({record.tenant for record in orphans if record.kind == "agent"})
+        for tenant in tenants:
+            await self._ban_agents(tenant, [r for r in orphans if r.kind == "agent" and r.tenant == tenant])
+        # All are banned before anyone is waited for: one host that is slow must not keep another tenant's in.
+        await asyncio.gather(*(self._changes.enforce(tenant, hosts_first=False) for tenant in tenants))
+        for tenant in tenants:
             await self.mark_revoked(tenant)
+
+    async def _ban_agents(self, tenant: str, orphans: list[CredentialRecord]) -> None:
+        async with self._changes.turn(tenant):
+            await self._state.settle_tenant(tenant)
+            view = self._state.tenant(tenant)
+            if view is not None and view.exists:
+                await self._ban(view, orphans)
 
     async def mark_revoked(self, tenant: str) -> None:
         """Write into the credentials' records what the tenant's record already says. May be repeated."""

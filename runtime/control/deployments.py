@@ -160,7 +160,7 @@ class Deployments:
             number = view.record.deployed + 1
             entry = Deployment(agent=agent, wanted=replace(again, number=number)) if again else None
             view = await self._commit(view.record, agent, entry, deployed=number)
-        await self._changes.acknowledged(view)
+        await self._hosts.acknowledged(view.revision, self._changes.limits.take_back_s)
 
     async def _current(self, tenant: str, agent: str, number: int) -> tuple[TenantView, Deployment]:
         view = await self._changes.existing(tenant)

@@ -7,12 +7,15 @@ from dataclasses import dataclass
 class ControlLimits:
     """Times in seconds, sizes in bytes."""
 
-    host_lease_s: float = 10.0  # a host that has not polled for so long is taken for dead
+    # A host not heard of for so long is taken for dead. INVARIANT: longer than a host's own lease (10 s), after which
+    # it serves nobody: so when we stop waiting for it, it has stopped serving by what it knew.
+    host_lease_s: float = 12.0
     poll_hold_s: float = 3.0  # how long a poll waits for news
     narrow_first_s: float = 0.5  # how long a change waits for the dispatchers before it goes to the server
     acknowledge_s: float = 15.0  # how long a command waits for hosts that live but don't acknowledge
-    deploy_s: float = 25.0  # how long a deployment may take to start; below the client's 30 s
-    first_host_s: float = 5.0  # how long a deployment waits for a host to appear
+    deploy_s: float = 20.0  # how long a deployment may take to start; with the waits around it, below 30 s
+    take_back_s: float = 3.0  # how long a failed deployment waits for what ran before to be back
+    first_host_s: float = 3.0  # how long a deployment waits for a host to appear
     maintenance_s: float = 1.0
     issued_ttl_max_s: int = 30 * 24 * 3600
     derived_ttl_s: int = 3600  # credentials that hosts ask for

@@ -25,7 +25,7 @@ from runtime.control.claims import ClaimsWriter
 from runtime.control.commands import command_table
 from runtime.control.credentials import PLATFORM, Credentials, IssuedCredential
 from runtime.control.deployments import Deployments
-from runtime.control.errors import CommandError
+from runtime.control.errors import ControlError
 from runtime.control.hostcommands import HostCommands
 from runtime.control.hosts import HostRegistry
 from runtime.control.lastseen import LastSeen
@@ -34,6 +34,7 @@ from runtime.control.policies import Policies
 from runtime.control.ports import ClaimsPusher, Clock, Respond, Storage
 from runtime.control.reconcile import Reconciliation
 from runtime.control.service import ControlService
+from runtime.control.signal import Signal
 from runtime.control.state import State
 from runtime.control.status import Status
 from runtime.control.tenantkeys import TenantKeyring
@@ -96,6 +97,7 @@ class ControlPlane:
         self._audit = AuditLog(ports.storage.audit, clock=ports.clock, limits=limits, seen=self._seen)
         self._background: set[asyncio.Task[None]] = set()
         self._subscription: Stoppable | None = None
+        self._wake = Signal()
         self._build(TenantKeyring(ports.keys), authority, platform_policy)
 
     def _build(self, keyring: TenantKeyring, authority: Authority, platform_policy: str) -> None:
@@ -157,8 +159,9 @@ class ControlPlane:
         await self._audit.flush()
 
     def server_returned(self) -> None:
-        """A server joined or came back: all claims are pushed to it again, within a second (SEC-9)."""
+        """A server joined or came back: all claims are pushed to it again, at once (SEC-9)."""
         self._claims.doubt_all()
+        self._wake.fire()
 
     async def issue_platform_credential(
         self, *, role: str, name: str, user: str, csr: bytes, ttl_s: int
@@ -193,19 +196,29 @@ class ControlPlane:
     async def _maintain(self) -> None:
         tidied = self._ports.monotonic()
         while True:
-            await asyncio.sleep(self._limits.maintenance_s)
-            try:
-                await self._upkeep()
-                if self._ports.monotonic() - tidied > _TIDY_EVERY_S:
-                    tidied = self._ports.monotonic()
-                    await self._reconciliation.forget_expired()
-            except (BusError, CommandError) as error:
-                _log.warning("upkeep: %s", error)
+            await self._wake.wait(self._limits.maintenance_s)
+            await self._attempt(self._claims.push_pending)
+            await self._attempt(self._settle_doubts)
+            await self._attempt(self._audit.flush)
+            await self._attempt(self._drop_dead_hosts)
+            if self._ports.monotonic() - tidied > _TIDY_EVERY_S:
+                tidied = self._ports.monotonic()
+                await self._attempt(self._credentials.revoke_orphans)
+                await self._attempt(self._reconciliation.forget_expired)
 
-    async def _upkeep(self) -> None:
+    async def _attempt(self, step: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """A step of upkeep: when it fails the others go on, and it is tried again next time."""
+        try:
+            await step()
+        except (BusError, ControlError) as error:
+            _log.warning("upkeep: %s", error)
+        except Exception:  # noqa: BLE001 - upkeep must go on
+            _log.exception("upkeep")
+
+    async def _settle_doubts(self) -> None:
         for view in self.state.tenants():
             await self.state.settle_tenant(view.record.tenant)
-        await self._claims.push_pending()
-        await self._audit.flush()
+
+    async def _drop_dead_hosts(self) -> None:
         for name in self._hosts.bury():
             await self.state.drop_host(name)

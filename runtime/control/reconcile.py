@@ -18,10 +18,11 @@ from collections.abc import Mapping
 from typing import Final
 
 from authz.tokens import decode_account, encode_account
+from runtime.bus.errors import BusError
 from runtime.control.bootstrap import PlatformKeys
 from runtime.control.changes import GATE, Changes
 from runtime.control.credentials import PLATFORM, Credentials
-from runtime.control.errors import CommandError
+from runtime.control.errors import ControlError
 from runtime.control.policies import Policies, checked_policy
 from runtime.control.records import AccountRecord
 from runtime.control.tenantkeys import TenantKeyring, TenantKeys
@@ -63,7 +64,7 @@ class Reconciliation:
         try:
             await self._credentials.revoke_orphans()
             await self.forget_expired()
-        except CommandError as error:
+        except (BusError, ControlError) as error:
             _log.warning("reconciling: %s", error)
         for view in self._state.tenants():
             await self._tidy(view)
@@ -141,5 +142,5 @@ class Reconciliation:
             await self._credentials.mark_revoked(view.record.tenant)
             async with self._changes.turn(view.record.tenant):
                 await self._tenants.finish_deletion(view.record.tenant)
-        except CommandError as error:
+        except (BusError, ControlError) as error:
             _log.warning("reconciling tenant %s: %s", view.record.tenant, error)

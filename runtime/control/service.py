@@ -42,6 +42,7 @@ from runtime.control.errors import (
     NotAuthenticatedError,
     NotPermittedError,
     TooLargeError,
+    UnavailableError,
 )
 from runtime.control.lastseen import LastSeen
 from runtime.control.limits import ControlLimits
@@ -139,7 +140,7 @@ class ControlService:
 
     def _admit(self, exchange: Exchange) -> None:
         if self._draining:
-            raise BusyError("the control plane is stopping", retry_after=1.0)
+            raise UnavailableError("the control plane is stopping")
         total, own = len(self._tasks), self._running[exchange.tenant]
         if total >= self._limits.in_flight_max or own >= self._limits.in_flight_tenant_max:
             raise BusyError("too many requests at once", retry_after=1.0)

@@ -236,3 +236,22 @@ async def test_message_with_nothing_in_it_does_no_harm(process: Process) -> None
     assert process.handler is not None
     process.handler(Message("", "", b"", b""))
     assert process.plane._service.dropped == 1
+
+
+async def test_request_that_comes_while_stopping_is_told_so(process: Process, operator: Caller) -> None:
+    process.plane._service._draining = True
+    with pytest.raises(RefusedError) as refused:
+        await process.ask(operator, "status.show", "all")
+    assert refused.value.code == 503
+
+
+async def test_upkeep_goes_on_when_one_of_its_steps_fails(site: Site, process: Process, operator: Caller) -> None:
+    async def broken() -> None:
+        raise RuntimeError("x")
+
+    process.plane._settle_doubts = broken  # type: ignore[method-assign]
+    with pytest.raises(RefusedError):
+        await process.ask(operator, "tenants.fly", "x")
+    async with asyncio.timeout(5):
+        while not site.storage.audit.records:  # noqa: ASYNC110 - the buffer is flushed by upkeep
+            await asyncio.sleep(0.01)

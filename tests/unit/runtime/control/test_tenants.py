@@ -1,7 +1,11 @@
+import dataclasses
+
+import control_harness
 import pytest
 from control_harness import Caller, Process, RefusedError, Site, policy
 
 from authz.tokens import decode_account
+from runtime.control import accounts
 
 
 async def test_new_tenant_is_known_to_the_server_with_its_roles_and_two_imports(
@@ -104,3 +108,30 @@ async def test_another_tenants_policy_creates_nothing(site: Site, process: Proce
         await process.ask(operator, "tenants.create", "st-marys", {"policy": text})
     assert refused.value.code == 422
     assert "tenant/st-marys" not in site.keys.names()
+
+
+async def test_new_release_brings_its_platform_policy_into_force(
+    site: Site, process: Process, operator: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await process.plane.stop()
+    newer = control_harness.PLATFORM_POLICY + "  auditor:\n    admin: [status.show]\n"
+    monkeypatch.setattr(control_harness, "PLATFORM_POLICY", newer)
+    again = await site.start()
+    assert (await again.ask(operator, "policy.show", "platform"))["epoch"] == 2
+    auditor = await again.platform_caller("auditor", "eve")
+    assert (await again.ask(auditor, "status.show", "all"))["tenants"] == {"active": 1}
+
+
+async def test_new_release_with_other_limits_writes_every_accounts_claims_anew(
+    site: Site, process: Process, operator: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    account = (await process.ask(operator, "tenants.create", "st-marys"))["account"]
+    before = decode_account(site.pusher.claims[account])
+    await process.plane.stop()
+    monkeypatch.setattr(accounts, "_TENANT_LIMITS", dataclasses.replace(accounts._TENANT_LIMITS, connections=7))
+    monkeypatch.setattr(accounts, "_GATE_LIMITS", dataclasses.replace(accounts._GATE_LIMITS, payload_bytes=7))
+    await site.start()
+    after = decode_account(site.pusher.claims[account])
+    assert after.limits.connections == 7
+    assert after.issued_at > before.issued_at
+    assert decode_account(site.pusher.claims[site.platform.gate.public.text]).limits.payload_bytes == 7
