@@ -68,3 +68,8 @@ def test_no_rule_is_cited_that_is_not_on_the_page() -> None:
         if rule not in known
     }
     assert unknown == set()
+
+
+def test_every_security_test_is_on_the_page() -> None:
+    named = {file for file, _ in NAMED.findall(PAGE)}
+    assert {f"tests/security/{path.name}" for path in (ROOT / "tests/security").glob("test_*.py")} <= named
