@@ -44,7 +44,8 @@ def apply(
     result = administer(folder, "policy.apply", policy.tenant, {"policy": read_text(file)})
     epoch, changes = result.get("epoch"), result.get("changes") or []
     Output(as_json=as_json).result(
-        result, f"policy of `{policy.tenant}` in force: epoch {epoch}, {len(changes)} changes"
+        result,
+        f"policy of `{policy.tenant}` in force: epoch {epoch}, {len(changes)} change{'' if len(changes) == 1 else 's'}",
     )
 
 

@@ -23,8 +23,12 @@ CONNECT_TIMEOUT_S = 4.0
 def converse(folder: Path, work: Callable[[Client], Awaitable[T]]) -> T:
     """Run `work` with a client connected by the credentials in `folder`."""
     import asyncio
+    import logging
 
     from runtime.client import Client
+
+    # What goes wrong is told once, as the command's error; without a handler Python would print warnings besides.
+    logging.getLogger().addHandler(logging.NullHandler())
 
     async def conversation() -> T:
         async with Client.connect(folder, connect_timeout=CONNECT_TIMEOUT_S) as client:

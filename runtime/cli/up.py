@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from runtime.cli.exits import bad_input
 from runtime.cli.options import DEFAULT_DIR, DirOption, JsonOption, examples
 from runtime.cli.output import Output
 
@@ -84,9 +85,16 @@ def stop_on_signals() -> asyncio.Event:
 
 
 def log_to(path: Path | None) -> None:
-    """Send log records to `path`, or to standard error."""
+    """Send log records to `path`, or to standard error.
+
+    Raises:
+        CommandError: `GARRISON_LOG_LEVEL` names no level.
+    """
+    level = os.environ.get("GARRISON_LOG_LEVEL", "INFO").upper()
+    if level not in logging.getLevelNamesMapping():
+        raise bad_input(f"GARRISON_LOG_LEVEL is `{level}`", hint="it is one of DEBUG, INFO, WARNING and ERROR")
     logging.basicConfig(
         filename=path,
-        level=os.environ.get("GARRISON_LOG_LEVEL", "INFO").upper(),
+        level=level,
         format="%(asctime)s %(levelname)s %(name)s %(message)s",
     )
