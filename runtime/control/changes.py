@@ -78,19 +78,19 @@ class Changes:
             raise ConflictError(f"tenant `{tenant}` is suspended")
         return view
 
-    async def commit(self, record: TenantRecord) -> TenantView:
+    async def commit(self, record: TenantRecord, *, policy_changed: bool = False) -> TenantView:
         """Step (2): issue claims for what the record says, and store both.
 
         Raises:
             TooLargeError: the record is larger than may be stored; nothing was changed.
             UnavailableError: storage does not answer.
         """
-        sealed = self.with_claims(record)
+        sealed, limits = self.with_claims(record), self.limits
         size = len(encode(sealed))
-        if size > self.limits.record_bytes_max:
-            raise TooLargeError(
-                f"the tenant would need {size} bytes, at most {self.limits.record_bytes_max} are possible"
-            )
+        if policy_changed and size - limits.revocation_bytes * len(record.revocations) > limits.policy_record_bytes_max:
+            raise TooLargeError("the policy needs more room in the account's claims than there is: use fewer grants")
+        if size > limits.record_bytes_max:
+            raise TooLargeError(f"the tenant would need {size} bytes, at most {limits.record_bytes_max} are possible")
         return await self.state.put_tenant(sealed)
 
     async def enforce(self, tenant: str, *, hosts_first: bool) -> tuple[str, ...]:

@@ -28,7 +28,7 @@ from certs.errors import CertsError
 from runtime.control.accounts import gate_permissions
 from runtime.control.calls import Call
 from runtime.control.changes import GATE, Changes
-from runtime.control.errors import ConflictError, InvalidInputError, NotFoundError
+from runtime.control.errors import BusyError, ConflictError, InvalidInputError, NotFoundError
 from runtime.control.lastseen import LastSeen
 from runtime.control.records import CredentialKind, CredentialRecord
 from runtime.control.tenantkeys import TenantKeyring
@@ -101,6 +101,8 @@ class Credentials:
         checked, key = _checked_name(name), _user_key(user)
         async with self._changes.turn(tenant):
             view = await self._changes.active(tenant)
+            self._refuse_agents_role(role)
+            await self._make_room(tenant)
             now = await self._after_revocation(view, checked)
             order = _Order(
                 view=view, name=checked, role=role, user=key, expires_at=int(now) + ttl_s, issued_by=issued_by
@@ -184,6 +186,21 @@ class Credentials:
             at = view.record.revocations.get(record.user) if view and record.kind != "gate" else None
             if at is not None and record.revoked_at is None:
                 await self._state.put_credential(replace(record, revoked_at=at))
+
+    def _refuse_agents_role(self, role: str) -> None:
+        if role.startswith("agent:"):
+            raise InvalidInputError(f"role `{role[:70]}` is its agent's own: give people a role of theirs")
+
+    async def _make_room(self, tenant: str) -> None:
+        """Forget the oldest expired credentials where there are too many; refuse where too many are valid."""
+        records, limits = self._state.credentials(tenant), self._changes.limits
+        alive = len(self._alive(records))
+        if alive >= limits.credentials_max:
+            raise BusyError(f"tenant `{tenant}` has {alive} credentials that have not expired: more are not possible")
+        now = self._changes.clock()
+        expired = sorted((r for r in records if r.expires_at <= now), key=lambda record: record.expires_at)
+        for record in expired[: max(0, len(records) + 1 - limits.credentials_kept_max)]:
+            await self._state.drop_credential(record)
 
     def _derived(
         self,

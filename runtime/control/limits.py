@@ -19,8 +19,13 @@ class ControlLimits:
     maintenance_s: float = 1.0
     issued_ttl_max_s: int = 30 * 24 * 3600
     derived_ttl_s: int = 3600  # credentials that hosts ask for
+    # INVARIANT: so few that all of a tenant's credentials can be revoked, whatever its policy.
+    credentials_max: int = 2000  # of a tenant, not expired
+    credentials_kept_max: int = 3000  # of a tenant on record, expired ones included
     keep_expired_s: int = 7 * 24 * 3600  # how long expired credentials are listed
-    record_bytes_max: int = 768 * 1024  # of a tenant's record, which holds its account claims
+    record_bytes_max: int = 768 * 1024  # of a tenant's record, its account claims included
+    policy_record_bytes_max: int = 384 * 1024  # the same, but without room for revocations: a policy may need no more
+    revocation_bytes: int = 180  # what one revocation takes up in a record
     policy_bytes_max: int = 128 * 1024
     snapshot_bytes_max: int = 8 * 1024 * 1024
     piece_bytes: int = 128 * 1024

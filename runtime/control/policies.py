@@ -69,7 +69,7 @@ class Policies:
             roles=after.public(),
             changed_at=int(self._changes.clock()),
         )
-        view = await self._changes.commit(changed)  # (2)
+        view = await self._changes.commit(changed, policy_changed=True)  # (2)
         await asyncio.to_thread(self._keyring.prune, record.tenant, view.record.roles)
         return view
 

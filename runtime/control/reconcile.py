@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from authz.tokens import decode_account, encode_account
+from certs.errors import CertsError
 from runtime.bus.errors import BusError
 from runtime.control.bootstrap import PlatformKeys
 from runtime.control.changes import GATE, Changes
@@ -134,7 +135,10 @@ class Reconciliation:
         self._changes.claims.note([record.claims])
         if record.status == "deleting":
             return  # its keys may be gone already
-        await asyncio.to_thread(self._keyring.prune, record.tenant, record.roles)
+        try:
+            await asyncio.to_thread(self._keyring.prune, record.tenant, record.roles)
+        except (ControlError, CertsError) as error:  # one tenant's damage must not keep the others from starting
+            _log.error("the keys of tenant %s can't be used: %s", record.tenant, error)
 
     async def _tidy(self, view: TenantView) -> None:
         """(4) and (5) for one tenant."""

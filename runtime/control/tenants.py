@@ -68,7 +68,7 @@ class Tenants:
             claims_iat=0,
             claims="",
         )
-        return await self._changes.commit(record)  # (2)
+        return await self._changes.commit(record, policy_changed=True)  # (2)
 
     async def show(self, call: Call[Empty]) -> dict[str, object]:
         """One tenant."""

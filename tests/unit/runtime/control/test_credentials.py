@@ -1,12 +1,14 @@
+import dataclasses
 import datetime as dt
 
 import pytest
-from control_harness import Caller, Process, RefusedError, Site, policy
+from control_harness import QUICK, Caller, Process, RefusedError, Site, policy
 from cryptography import x509
 
 from authz.keys import AccountSeed, UserSeed
 from authz.tokens import decode_account, decode_user
 from certs.leaves import new_client_key_and_csr
+from runtime.control.limits import ControlLimits
 
 POLICY = policy("st-marys", nurse="call: [vitals.*]", admin='admin: ["credentials.*"]')
 
@@ -233,3 +235,67 @@ async def test_last_seen_is_told(process: Process, operator: Caller, account: st
     admin = await process.issue(operator, "st-marys", "ann", "admin")
     listed = (await process.ask(admin, "credentials.list", "st-marys"))["credentials"]
     assert listed[0]["last_seen"] is not None
+
+
+async def test_agents_role_is_not_given_to_people(process: Process, operator: Caller, account: str) -> None:
+    del account
+    text = POLICY + "agents:\n  vitals:\n    publish: [vitals.alert]\n"
+    await process.ask(operator, "policy.apply", "st-marys", {"policy": text})
+    with pytest.raises(RefusedError) as refused:
+        await process.ask(operator, "credentials.issue", "st-marys", order(role="agent:vitals"))
+    assert refused.value.code == 422
+
+
+async def test_credentials_are_bounded_so_that_all_of_them_can_be_revoked() -> None:
+    site = Site(dataclasses.replace(QUICK, credentials_max=3, credentials_kept_max=4))
+    process = await site.start()
+    operator = await process.platform_caller("operator", "root")
+    await process.ask(operator, "tenants.create", "st-marys", {"policy": POLICY})
+    for name in ("a", "b", "c"):
+        await process.issue(operator, "st-marys", name, "nurse", ttl_s=60)
+    with pytest.raises(RefusedError) as refused:
+        await process.issue(operator, "st-marys", "d", "nurse")
+    assert refused.value.code == 429
+    start = site.now()
+    site.now = lambda: start + 120
+    for name in ("d", "e"):
+        await process.issue(operator, "st-marys", name, "nurse")
+    listed = (await process.ask(operator, "credentials.list", "st-marys"))["credentials"]
+    assert [c["name"] for c in listed if c["status"] == "active"] == ["d", "e"]
+    assert len(listed) == 4
+    await site.close()
+
+
+def test_every_credential_that_may_exist_can_be_revoked_at_once() -> None:
+    limits = ControlLimits()
+    one = len(f'"{UserSeed.generate().public}":1800000000,')
+    assert one * (1 + 4 / 3) <= limits.revocation_bytes  # in the record, and in the claims, which are base64
+    all_revoked = limits.revocation_bytes * limits.credentials_max
+    assert all_revoked + limits.policy_record_bytes_max <= limits.record_bytes_max < 1024 * 1024
+
+
+async def test_policy_that_would_leave_no_room_for_revocations_is_refused(
+    site: Site, process: Process, operator: Caller, account: str
+) -> None:
+    grants = ", ".join(f"a{n:03}.{'x' * 50}" for n in range(60))
+    wide = "tenant: st-marys\nroles:\n  base:\n    call: [" + grants + "]\n"
+    wide += "".join(f"  r{n}:\n    inherits: [base]\n    call: [x]\n" for n in range(100))
+    claims = site.pusher.claims[account]
+    with pytest.raises(RefusedError) as refused:
+        await process.ask(operator, "policy.apply", "st-marys", {"policy": wide})
+    assert refused.value.code == 413
+    assert site.pusher.claims[account] == claims
+
+
+async def test_tenant_whose_keys_are_damaged_does_not_keep_the_others_from_starting(
+    site: Site, process: Process, operator: Caller, account: str
+) -> None:
+    del account
+    await process.ask(operator, "tenants.create", "acme")
+    await process.plane.stop()
+    site.keys.put("tenant/st-marys", b"damaged")
+    again = await site.start()
+    await again.issue(operator, "acme", "ann", "admin")
+    with pytest.raises(RefusedError) as refused:
+        await again.issue(operator, "st-marys", "ann", "nurse")
+    assert refused.value.code == 500
