@@ -5,28 +5,17 @@ that no policy can give, signed by the account's identity key and allowed every 
 can't do is kept by the accounts alone, not by anybody's template.
 """
 
-import json
-import re
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from toyplatform import Delivered, RawClient, ServerRefusedError, Tenant, ToyPlatform, new_tenant
+from built_accounts import BuiltAccounts, Observer, unbounded
+from toyplatform import ServerRefusedError, Tenant
 
-from authz.claims import AccountClaims, ScopedSigningKey
-from authz.compiler import compile_policy
-from authz.creds import Creds
-from authz.permissions import SubjectPermissions
-from authz.policyfile import load_policy
-from authz.tokens import encode_account
+from authz.claims import AccountClaims
 from runtime.control import accounts
 
-GREEDY = (
-    'tenant: acme\nroles:\n  greedy:\n    call: [">"]\n    publish: [">"]\n    subscribe: [">"]\n    admin: [">"]\n'
-)
-EVERYTHING = SubjectPermissions(publish_allow=(">",), subscribe_allow=(">",))
 # One of each family of subjects; the other tenant's account and user, and a reply in flight, are filled in.
 FAMILIES = [
     "ai.capabilities.vitals.assess",
@@ -65,59 +54,7 @@ SYSTEM = [
 ]
 
 
-class Platform(ToyPlatform):
-    """The server, with the accounts as the control plane makes them, and JetStream."""
-
-    def __init__(self) -> None:
-        self.control = new_tenant("CONTROL")
-        super().__init__(new_tenant("acme"), new_tenant("rival"), strict=False)
-
-    def tenant_token(self, tenant: Tenant) -> str:
-        return encode_account(self.tenant_claims(tenant), self.signing)
-
-    def tenant_claims(self, tenant: Tenant) -> AccountClaims:
-        template = compile_policy(load_policy(GREEDY)).roles["greedy"].permissions
-        return accounts.tenant_account(
-            tenant=tenant.name,
-            account=tenant.account.public,
-            issuer=self.signing.public,
-            issued_at=int(time.time()),
-            roles={"greedy": ScopedSigningKey(key=tenant.nurse.public, role="greedy", template=template)},
-            revocations={},
-            suspended=False,
-            gate=self.gate.account.public,
-            control=self.control.account.public,
-        )
-
-    def gate_token(self) -> str:
-        claims = accounts.gate_account(
-            account=self.gate.account.public,
-            signing=self.gate.nurse.public,
-            issuer=self.signing.public,
-            issued_at=int(time.time()),
-            revocations={},
-        )
-        return encode_account(claims, self.signing)
-
-    def control_token(self) -> str:
-        claims = accounts.control_account(
-            account=self.control.account.public,
-            signing=self.control.nurse.public,
-            issuer=self.signing.public,
-            issued_at=int(time.time()),
-        )
-        return encode_account(claims, self.signing)
-
-    def configuration(self) -> str:
-        control = f"  {self.control.account.public}: {self.control_token()}\n}}\n"
-        head, _, _ = super().configuration().rpartition("}")
-        return f"{head}{control}jetstream {{ store_dir: {json.dumps(str(self.store))} }}\n"
-
-    def observe(self, tenant: Tenant, creds: Creds | None = None) -> "Observer":
-        return Observer(self.port, creds or unbounded(tenant))
-
-
-class MistakenPlatform(Platform):
+class MistakenPlatform(BuiltAccounts):
     """Its first tenant's claims import under the second one's account."""
 
     def tenant_claims(self, tenant: Tenant) -> AccountClaims:
@@ -128,69 +65,27 @@ class MistakenPlatform(Platform):
         )
 
 
-class Observer(RawClient):
-    """A client that tells what it has received so far, and what it was refused."""
-
-    def collect(self) -> tuple[list[Delivered], list[str]]:
-        """Everything that the server sent before now. Others' messages are here once their `flush` has returned."""
-        self.send(b"PING\r\n")
-        messages: list[Delivered] = []
-        refusals: list[str] = []
-        while (line := self._line()) != b"PONG":
-            if line.startswith(b"-ERR"):
-                refusals.append(line.decode())
-            elif found := re.match(rb"(H?)MSG (\S+) \S+ (?:(\S+) )??(?:(\d+) )?(\d+)$", line):
-                messages.append(self._message(*found.groups()))
-        return messages, refusals
-
-    def ask(self, subject: str, body: object) -> bytes:
-        """The answer to a request, headers and all: the server's own, its refusal, or that nobody is there."""
-        self.publish(subject, json.dumps(body).encode(), reply=self.inbox + "answer")
-        try:
-            answer = self.receive()
-        except ServerRefusedError as error:
-            return str(error).encode()
-        return answer.header_block + answer.payload
-
-    def _message(self, with_headers: bytes, subject: bytes, reply: bytes, cut: bytes, size: bytes) -> Delivered:
-        if not with_headers and cut:
-            reply, cut = cut, b""
-        content = self._read.read(int(size) + 2)[:-2]
-        header_size = int(cut or 0)
-        return Delivered(
-            subject=subject.decode(),
-            reply=(reply or b"").decode(),
-            header_block=content[:header_size],
-            payload=content[header_size:],
-        )
-
-
-def unbounded(tenant: Tenant) -> Creds:
-    """What no policy gives: a user signed by the account's identity key, allowed every subject."""
-    return tenant.user("unbounded", issuer=tenant.account.public, permissions=EVERYTHING)
-
-
 @pytest.fixture(scope="module")
-def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BuiltAccounts]:
     folder: Path = tmp_path_factory.mktemp("server")
-    platform = Platform()
+    platform = BuiltAccounts()
     platform.store = folder / "jetstream"
     with platform.running(folder):
         yield platform
 
 
 @pytest.fixture
-def acme(platform: Platform) -> Tenant:
+def acme(platform: BuiltAccounts) -> Tenant:
     return platform.tenants[0]
 
 
 @pytest.fixture
-def rival(platform: Platform) -> Tenant:
+def rival(platform: BuiltAccounts) -> Tenant:
     return platform.tenants[1]
 
 
 @pytest.fixture(params=["greedy", "unbounded"])
-def attacker(request: pytest.FixtureRequest, platform: Platform, acme: Tenant) -> Iterator[Observer]:
+def attacker(request: pytest.FixtureRequest, platform: BuiltAccounts, acme: Tenant) -> Iterator[Observer]:
     creds = acme.user("mallory") if request.param == "greedy" else unbounded(acme)
     with platform.observe(acme, creds) as client:
         client.subscribe(client.inbox + ">")
@@ -198,7 +93,7 @@ def attacker(request: pytest.FixtureRequest, platform: Platform, acme: Tenant) -
 
 
 def test_p2_nothing_that_a_tenant_publishes_arrives_at_another(
-    platform: Platform, rival: Tenant, acme: Tenant, attacker: Observer
+    platform: BuiltAccounts, rival: Tenant, acme: Tenant, attacker: Observer
 ) -> None:
     with (
         platform.observe(rival) as victim,
@@ -223,7 +118,7 @@ def test_p2_nothing_that_a_tenant_publishes_arrives_at_another(
 
 
 def test_p2_nothing_that_a_tenant_does_is_seen_by_another(
-    platform: Platform, rival: Tenant, attacker: Observer
+    platform: BuiltAccounts, rival: Tenant, attacker: Observer
 ) -> None:
     for number, subject in enumerate((">", "*.>", "_INBOX.>", "_R_.>", "tenant.>", "$SYS.>", "$JS.>", "ai.events.>")):
         attacker.send(f"SUB {subject} s{number}\r\n".encode())
@@ -249,7 +144,9 @@ def test_p2_nothing_that_a_tenant_does_is_seen_by_another(
     assert [message for message in seen if b"private" in message.payload or b"rival" in message.payload] == []
 
 
-def test_p2_the_system_tells_a_tenant_nothing_of_another(platform: Platform, rival: Tenant, attacker: Observer) -> None:
+def test_p2_the_system_tells_a_tenant_nothing_of_another(
+    platform: BuiltAccounts, rival: Tenant, attacker: Observer
+) -> None:
     with platform.observe(rival) as victim:
         victim.subscribe("secret.subject")
         told = {
@@ -265,7 +162,7 @@ def test_p2_the_system_tells_a_tenant_nothing_of_another(platform: Platform, riv
 
 
 def test_p2_stored_objects_of_a_tenant_are_not_there_for_another(
-    platform: Platform, rival: Tenant, acme: Tenant
+    platform: BuiltAccounts, rival: Tenant, acme: Tenant
 ) -> None:
     stream = {"name": "SECRETS", "subjects": ["ai.events.>"], "storage": "file", "max_bytes": 65536}
     with platform.observe(rival) as victim, platform.observe(acme) as attacker:
@@ -306,7 +203,7 @@ def test_p2_claims_that_import_under_another_tenants_account_are_void(tmp_path: 
 
 
 def test_sec_2_a_hosts_credentials_receive_one_tenants_requests_and_cannot_ask(
-    platform: Platform, acme: Tenant, rival: Tenant
+    platform: BuiltAccounts, acme: Tenant, rival: Tenant
 ) -> None:
     gate, mine = platform.gate, str(acme.account.public)
     creds = gate.user("host", permissions=accounts.gate_permissions(mine), issuer=gate.account.public)
@@ -330,7 +227,7 @@ def test_sec_2_a_hosts_credentials_receive_one_tenants_requests_and_cannot_ask(
         assert [message.payload for message in caller.collect()[0]] == [b"first"]
 
 
-def test_sec_2_neither_gate_nor_control_can_be_entered_by_a_tenants_key(platform: Platform, acme: Tenant) -> None:
+def test_sec_2_neither_gate_nor_control_can_be_entered_by_a_tenants_key(platform: BuiltAccounts, acme: Tenant) -> None:
     for account in (platform.gate, platform.control):
         creds = acme.user("mallory", issuer_account=account.account.public)
         with pytest.raises((ServerRefusedError, ConnectionError)):
