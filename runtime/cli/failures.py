@@ -106,6 +106,18 @@ def _of_policy(error: Exception, policyfile: Any) -> Failure | None:
     return Failure(exit=Exit.USAGE, code="bad_policy", message=message, details=details, extra=(("faults", faults),))
 
 
+def _of_bus(error: Exception, bus: Any) -> Failure | None:
+    if isinstance(error, bus.PortInUseError):
+        hint = "stop what listens there, or choose another port with --port"
+        return Failure(exit=Exit.FAILED, code="port_in_use", message=str(error), hint=hint)
+    if isinstance(error, bus.ServerError):
+        hint = "its log is in the platform's folder: logs/server.log"
+        return Failure(exit=Exit.FAILED, code="server", message=str(error), hint=hint)
+    if isinstance(error, bus.BusError):
+        return Failure(exit=Exit.UNREACHABLE, code="bus", message=str(error))
+    return None
+
+
 def _of_base(name: str, exit_code: Exit, code: str) -> Callable[[Exception, Any], Failure | None]:
     """Describe a part whose messages already say everything: `name` is its base class."""
 
@@ -130,5 +142,5 @@ _DESCRIBERS: dict[str, Callable[[Exception, Any], Failure | None]] = {
     "authz.errors": _of_base("AuthzError", Exit.USAGE, "bad_input"),
     "runtime.host.snapshot": _of_base("SnapshotError", Exit.USAGE, "bad_agent"),
     "certs.errors": _of_base("CertsError", Exit.FAILED, "certificates"),
-    "runtime.bus.errors": _of_base("BusError", Exit.UNREACHABLE, "bus"),
+    "runtime.bus.errors": _of_bus,
 }
