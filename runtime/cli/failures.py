@@ -23,13 +23,14 @@ def failure_of(error: Exception) -> Failure | None:
             failure = describe(error, sys.modules[module])
             if failure is not None:
                 return failure
-    if isinstance(error, OSError) and error.filename is not None:
-        reason = (error.strerror or "can't be used").lower()
-        misnamed = isinstance(error, FileNotFoundError | IsADirectoryError | NotADirectoryError)
-        return Failure(
-            exit=Exit.USAGE if misnamed else Exit.FAILED, code="file", message=f"`{error.filename}`: {reason}"
-        )
-    return None
+    return _of_system(error) if isinstance(error, OSError) and error.strerror else None
+
+
+def _of_system(error: OSError) -> Failure:
+    reason = str(error.strerror).lower()
+    misnamed = isinstance(error, FileNotFoundError | IsADirectoryError | NotADirectoryError)
+    message = reason if error.filename is None else f"`{error.filename}`: {reason}"
+    return Failure(exit=Exit.USAGE if misnamed else Exit.FAILED, code="file", message=message)
 
 
 def _of_client(error: Exception, client: Any) -> Failure | None:

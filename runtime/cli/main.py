@@ -4,6 +4,8 @@ A user's mistake never shows a traceback. A fault of ours does, on standard erro
 help nobody.
 """
 
+import errno
+import io
 import sys
 import traceback
 from collections.abc import Sequence
@@ -61,6 +63,7 @@ def root(
     """A secure multi-tenant agent runtime on NATS."""
 
 
+_UNWRITABLE = frozenset({errno.ENOSPC, errno.EIO, errno.EDQUOT, errno.EFBIG})
 _INTERRUPTED = Failure(exit=Exit.INTERRUPTED, code="interrupted", message="interrupted")
 
 
@@ -69,6 +72,7 @@ def run(arguments: Sequence[str]) -> int:
     as_json = wants_json(arguments)
     try:
         code = int(app(list(arguments), standalone_mode=False) or Exit.OK)
+        sys.stdout.flush()  # what can't be written is known now, not when the interpreter ends
         if code != Exit.INTERRUPTED:  # what typer makes of Ctrl-C, without a word
             return code
         failure = _INTERRUPTED
@@ -85,6 +89,8 @@ def run(arguments: Sequence[str]) -> int:
         return Exit.FAILED
     except Exception as error:  # noqa: BLE001 - the last resort: what is unknown is printed whole
         known = failure_of(error)
+        if isinstance(error, OSError) and error.errno in _UNWRITABLE:
+            sys.stdout = None  # or the interpreter tries once more as it ends
         if known is None:
             traceback.print_exc()
             return Exit.FAILED
@@ -108,4 +114,6 @@ def _usage(error: typer.TyperException) -> Failure:
 
 def main() -> None:
     """Entry point of the `garrison` command."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8")  # whatever the locale: what is printed may be JSON
     sys.exit(run(sys.argv[1:]))
