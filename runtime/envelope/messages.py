@@ -5,7 +5,7 @@ Rules it keeps:
     - A body with both `version` and `message_type` is an envelope and is read strictly: nothing missing,
       nothing unknown. Any other JSON object is bare data.
     - `data` and `result` stay raw JSON, checked for well-formedness only: the handler's model reads them.
-    - A request that is marked as sealed is refused, never taken for plaintext.
+    - A request or response that is marked as sealed is refused, never taken for plaintext: `sealedmessages` reads it.
 
 It does not seal, sign or detect replays, knows no subjects, and reads no clock: times and ids are passed in.
 """
@@ -13,12 +13,14 @@ It does not seal, sign or detect replays, knows no subjects, and reads no clock:
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Final, Literal, TypeVar
+from typing import Annotated, Final, Literal
 
 import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from runtime.envelope.errors import EnvelopeError, SealedNotAcceptedError, one_line
+from runtime.envelope.jsontext import decode, text_of
+from runtime.envelope.keyid import KeyId
 
 VERSION: Final = "1.0"
 ERROR_CODE_HEADER: Final = "Nats-Service-Error-Code"
@@ -27,8 +29,6 @@ ERROR_TEXT_HEADER: Final = "Nats-Service-Error"
 _UUID = r"\A[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}\Z"
 CorrelationId = Annotated[str, Meta(pattern=_UUID)]
 SenderId = Annotated[str, Meta(pattern=r"\A[^\x00-\x1f\x7f]{1,128}\Z")]
-
-_T = TypeVar("_T")
 
 
 class Request(Struct, frozen=True, kw_only=True):
@@ -40,6 +40,7 @@ class Request(Struct, frozen=True, kw_only=True):
         agent_id: What the sender calls itself; information, never identity. None for bare data.
         timestamp: The envelope's time in Unix seconds; None for bare data.
         enveloped: Whether it came in an envelope.
+        key_id: The key that it was sealed with; None if it came in the clear.
     """
 
     correlation_id: str
@@ -47,6 +48,7 @@ class Request(Struct, frozen=True, kw_only=True):
     agent_id: str | None = None
     timestamp: float | None = None
     enveloped: bool = False
+    key_id: KeyId | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -129,6 +131,9 @@ class _WireResponse(Struct, forbid_unknown_fields=True):
     timestamp: float
     correlation_id: CorrelationId
     result: Raw
+    encrypted: Raw | UnsetType = UNSET
+    alg: Raw | UnsetType = UNSET
+    key_id: Raw | UnsetType = UNSET
 
 
 class _WireFault(Struct):
@@ -168,16 +173,15 @@ def parse_request(body: bytes, *, fallback_id: str) -> Request:
         EnvelopeError: The body is neither; its `correlation_id` is the sender's where that much is readable.
         SealedNotAcceptedError: The envelope is marked as sealed.
     """
-    text = _text(body)
-    outline = _decode(_outline, text)
-    if outline.version is UNSET or outline.message_type is UNSET:
+    text = text_of(body)
+    if not is_envelope(text):
         return Request(correlation_id=fallback_id, data=body)
     try:
-        wire = _decode(_request, text)
+        wire = decode(_request, text)
         _refuse_sealed(wire)
         data = _object(wire.data, "data")
     except EnvelopeError as error:
-        error.correlation_id = _readable_id(text)
+        error.correlation_id = readable_id(text)
         raise
     return Request(
         correlation_id=wire.correlation_id,
@@ -244,9 +248,11 @@ def parse_response(body: bytes, *, error_code: str | None = None, error_text: st
     Raises:
         EnvelopeError: It is no answer of ours. An answer without an error header is never taken for a
             failure, nor one with it for a success.
+        SealedNotAcceptedError: It is marked as sealed.
     """
     if error_code is None:
-        wire = _decode(_response, _text(body))
+        wire = decode(_response, text_of(body))
+        _refuse_sealed(wire)
         return Result(
             correlation_id=wire.correlation_id,
             agent_id=wire.agent_id,
@@ -272,12 +278,30 @@ def header_text(text: str) -> str:
     return one_line(text).encode("ascii", "replace").decode("ascii")
 
 
+def is_envelope(text: str) -> bool:
+    """Whether this JSON object is an envelope, of whatever kind and however malformed, or bare data.
+
+    Raises:
+        EnvelopeError: It is not a JSON object.
+    """
+    outline = decode(_outline, text)
+    return outline.version is not UNSET and outline.message_type is not UNSET
+
+
+def readable_id(text: str) -> str | None:
+    """Return the correlation id of a message that is otherwise malformed, where that much can be read."""
+    try:
+        return decode(_correlation, text).correlation_id
+    except EnvelopeError:
+        return None
+
+
 def _parse_failure(body: bytes, error_code: str, error_text: str | None) -> Failure:
     if re.fullmatch(r"[1-5][0-9]{2}", error_code, re.ASCII) is None:
         raise EnvelopeError(f"error code `{error_code}` is not a code")
     code = int(error_code)
     try:
-        wire = _decode(_failure, _text(body))
+        wire = decode(_failure, text_of(body))
     except EnvelopeError:  # another service's failure: its headers say all there is
         return Failure(code=code, error=one_line(error_text or "no reason given"))
     if wire.code != code:
@@ -294,28 +318,9 @@ def _parse_failure(body: bytes, error_code: str, error_text: str | None) -> Fail
     )
 
 
-def _text(body: bytes) -> str:
-    # INVARIANT: decoded to text first; msgspec does not check the UTF-8 of what it leaves raw.
-    try:
-        return body.decode()
-    except UnicodeDecodeError as error:
-        raise EnvelopeError("the body is not UTF-8") from error
-
-
-def _decode(decoder: msgspec.json.Decoder[_T], text: str) -> _T:
-    try:
-        return decoder.decode(text)
-    except msgspec.ValidationError as error:
-        raise EnvelopeError(f"malformed message: {error}") from error
-    except (msgspec.DecodeError, ValueError) as error:
-        raise EnvelopeError("the body is not JSON") from error
-    except RecursionError as error:
-        raise EnvelopeError("the body is nested too deeply") from error
-
-
-def _refuse_sealed(wire: _WireRequest) -> None:
+def _refuse_sealed(wire: _WireRequest | _WireResponse) -> None:
     if wire.encrypted is not UNSET or wire.alg is not UNSET or wire.key_id is not UNSET:
-        raise SealedNotAcceptedError("sealed requests are not accepted by this version")
+        raise SealedNotAcceptedError("sealed messages are not accepted here")
 
 
 def _object(raw: Raw, name: str) -> bytes:
@@ -323,10 +328,3 @@ def _object(raw: Raw, name: str) -> bytes:
     if not data.startswith(b"{"):
         raise EnvelopeError(f"`{name}` is not an object")
     return data
-
-
-def _readable_id(text: str) -> str | None:
-    try:
-        return _decode(_correlation, text).correlation_id
-    except EnvelopeError:
-        return None
