@@ -14,8 +14,9 @@ from runtime.bus.errors import BusError
 from runtime.control.auditlog import AuditLog
 from runtime.control.calls import Call
 from runtime.control.changes import Changes
-from runtime.control.credentials import PLATFORM, Credentials
+from runtime.control.credentials import PLATFORM
 from runtime.control.errors import NotFoundError, NotPermittedError, UnavailableError
+from runtime.control.issuing import Issuing
 from runtime.control.ports import Blobs
 from runtime.control.records import HostRecord
 from runtime.control.views import TenantView, snapshot_of
@@ -28,9 +29,9 @@ _CACHED_SNAPSHOTS: Final = 4
 class HostCommands:
     """Answers `hosts.*` and `audit.append`."""
 
-    def __init__(self, changes: Changes, credentials: Credentials, snapshots: Blobs, audit: AuditLog) -> None:
+    def __init__(self, changes: Changes, issuing: Issuing, snapshots: Blobs, audit: AuditLog) -> None:
         self._changes, self._state, self._hosts = changes, changes.state, changes.hosts
-        self._credentials, self._snapshots, self._audit = credentials, snapshots, audit
+        self._issuing, self._snapshots, self._audit = issuing, snapshots, audit
         self._cache: OrderedDict[str, bytes] = OrderedDict()
 
     async def sync(self, call: Call[SyncRequest]) -> dict[str, object]:
@@ -57,11 +58,11 @@ class HostCommands:
 
     async def gate(self, call: Call[GateCredential]) -> dict[str, object]:
         """A credential to receive one tenant's requests."""
-        return await self._credentials.issue_gate(call.principal, call.target, call.body.user)
+        return await self._issuing.for_gate(call.principal, call.target, call.body.user)
 
     async def agent(self, call: Call[AgentCredential]) -> dict[str, object]:
         """A credential to act as one of a tenant's agents."""
-        return await self._credentials.issue_agent(call.principal, call.target, call.body.agent, call.body.user)
+        return await self._issuing.for_agent(call.principal, call.target, call.body.agent, call.body.user)
 
     async def snapshot(self, call: Call[SnapshotPiece]) -> dict[str, object]:
         """A piece of an agent's code."""

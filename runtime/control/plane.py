@@ -23,16 +23,18 @@ from runtime.control.bootstrap import Keys, PlatformKeys
 from runtime.control.changes import Changes
 from runtime.control.claims import ClaimsWriter
 from runtime.control.commands import command_table
-from runtime.control.credentials import PLATFORM, Credentials, IssuedCredential
+from runtime.control.credentials import PLATFORM, Credentials
 from runtime.control.deployments import Deployments
 from runtime.control.errors import ControlError
 from runtime.control.hostcommands import HostCommands
 from runtime.control.hosts import HostRegistry
+from runtime.control.issuing import IssuedCredential, Issuing
 from runtime.control.lastseen import LastSeen
 from runtime.control.limits import DEFAULT_LIMITS, ControlLimits
 from runtime.control.policies import Policies
 from runtime.control.ports import ClaimsPusher, Clock, Respond, Storage
 from runtime.control.reconcile import Reconciliation
+from runtime.control.revoking import Revoking
 from runtime.control.service import ControlService
 from runtime.control.signal import Signal
 from runtime.control.state import State
@@ -104,22 +106,22 @@ class ControlPlane:
         ports, changes, limits = self._ports, self._changes, self._limits
         policies = Policies(changes, keyring)
         tenants = Tenants(changes, keyring)
-        self._credentials = Credentials(changes, keyring, authority, self._seen)
+        self._issuing, self._revoking = Issuing(changes, keyring, authority), Revoking(changes)
         self._deployments = Deployments(changes, ports.storage.snapshots, Uploads(limits, ports.monotonic))
         self._reconciliation = Reconciliation(
             changes=changes,
             keyring=keyring,
             tenants=tenants,
             policies=policies,
-            credentials=self._credentials,
+            revoking=self._revoking,
             platform_policy=platform_policy,
         )
         table = command_table(
             tenants=tenants,
             policies=policies,
-            credentials=self._credentials,
+            credentials=Credentials(changes, self._issuing, self._revoking, self._seen),
             deployments=self._deployments,
-            hosts=HostCommands(changes, self._credentials, ports.storage.snapshots, self._audit),
+            hosts=HostCommands(changes, self._issuing, ports.storage.snapshots, self._audit),
             status=Status(changes, self._audit),
         )
         self._service = ControlService(
@@ -171,7 +173,7 @@ class ControlPlane:
         Raises:
             CommandError: refused.
         """
-        return await self._credentials.issue_certified(
+        return await self._issuing.certified(
             PLATFORM, role=role, name=name, user=user, csr=csr, ttl_s=ttl_s, issued_by="control"
         )
 
@@ -203,7 +205,7 @@ class ControlPlane:
             await self._attempt(self._drop_dead_hosts)
             if self._ports.monotonic() - tidied > _TIDY_EVERY_S:
                 tidied = self._ports.monotonic()
-                await self._attempt(self._credentials.revoke_orphans)
+                await self._attempt(lambda: self._revoking.revoke_orphans(PLATFORM))
                 await self._attempt(self._reconciliation.forget_expired)
 
     async def _attempt(self, step: Callable[[], Coroutine[Any, Any, None]]) -> None:

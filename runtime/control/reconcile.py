@@ -22,10 +22,11 @@ from certs.errors import CertsError
 from runtime.bus.errors import BusError
 from runtime.control.bootstrap import PlatformKeys
 from runtime.control.changes import GATE, Changes
-from runtime.control.credentials import PLATFORM, Credentials
+from runtime.control.credentials import PLATFORM
 from runtime.control.errors import ControlError
 from runtime.control.policies import Policies, checked_policy
 from runtime.control.records import AccountRecord
+from runtime.control.revoking import Revoking
 from runtime.control.tenantkeys import TenantKeyring, TenantKeys
 from runtime.control.tenants import Tenants
 from runtime.control.views import TenantView
@@ -44,11 +45,11 @@ class Reconciliation:
         keyring: TenantKeyring,
         tenants: Tenants,
         policies: Policies,
-        credentials: Credentials,
+        revoking: Revoking,
         platform_policy: str,
     ) -> None:
         self._changes, self._state, self._keyring = changes, changes.state, keyring
-        self._tenants, self._policies, self._credentials = tenants, policies, credentials
+        self._tenants, self._policies, self._revoking = tenants, policies, revoking
         self._platform_policy = platform_policy
 
     async def before_serving(self) -> None:
@@ -63,7 +64,7 @@ class Reconciliation:
     async def after_serving(self) -> None:
         """(4) to (6); what can't be done now is logged, and done by a later start."""
         try:
-            await self._credentials.revoke_orphans()
+            await self._revoking.revoke_orphans(PLATFORM)
             await self.forget_expired()
         except (BusError, ControlError) as error:
             _log.warning("reconciling: %s", error)
@@ -143,7 +144,7 @@ class Reconciliation:
     async def _tidy(self, view: TenantView) -> None:
         """(4) and (5) for one tenant."""
         try:
-            await self._credentials.mark_revoked(view.record.tenant)
+            await self._revoking.mark_revoked(view.record.tenant)
             async with self._changes.turn(view.record.tenant):
                 await self._tenants.finish_deletion(view.record.tenant)
         except (BusError, ControlError) as error:
