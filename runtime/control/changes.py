@@ -18,11 +18,12 @@ from msgspec.structs import replace
 
 from authz.claims import ScopedSigningKey
 from authz.keys import AccountPublicKey
+from authz.principals import Principal
 from authz.tokens import encode_account, encode_account_deletion
 from runtime.control.accounts import next_issued_at, tenant_account
 from runtime.control.bootstrap import PlatformKeys
 from runtime.control.claims import ClaimsWriter
-from runtime.control.errors import ConflictError, NotFoundError, TooLargeError, UnavailableError
+from runtime.control.errors import ConflictError, NotAuthenticatedError, NotFoundError, TooLargeError, UnavailableError
 from runtime.control.hosts import HostRegistry
 from runtime.control.limits import ControlLimits
 from runtime.control.ports import Clock
@@ -77,6 +78,24 @@ class Changes:
         if view.record.status != "active":
             raise ConflictError(f"tenant `{tenant}` is suspended")
         return view
+
+    def require_trusted(self, principal: Principal | None) -> None:
+        """A request may have waited its turn: whoever was revoked meanwhile must not have it carried out.
+
+        Args:
+            principal: Who asked; None for the platform itself.
+
+        Raises:
+            NotAuthenticatedError: the asker's credential, role or tenant is not valid any more.
+        """
+        if principal is None:
+            return
+        view = self.state.tenant(principal.tenant)
+        current = view is not None and view.record.status == "active" and view.record.account == principal.account
+        if view is None or not current or principal.role not in view.record.roles:
+            raise NotAuthenticatedError("not authenticated")
+        if principal.issued_at <= view.record.revocations.get(principal.user, -1):
+            raise NotAuthenticatedError("not authenticated")
 
     async def commit(self, record: TenantRecord, *, policy_changed: bool = False) -> TenantView:
         """Step (2): issue claims for what the record says, and store both.

@@ -37,7 +37,7 @@ class Credentials:
             user=body.user,
             csr=body.csr.encode(),
             ttl_s=body.ttl_s,
-            issued_by=call.principal.name,
+            principal=call.principal,
         )
         return {
             "jwt": issued.jwt,
@@ -59,6 +59,7 @@ class Credentials:
         if (body.name is None) == (body.user is None):
             raise InvalidInputError("give either `name` or `user`")
         async with self._changes.turn(name):
+            self._changes.require_trusted(call.principal)
             view = await self._changes.existing(name)
             matching = self._matching(name, body)
             await self._revoking.ban(view, matching)

@@ -60,21 +60,27 @@ class Issuing:
         self._authority = authority
 
     async def certified(
-        self, tenant: str, *, role: str, name: str, user: str, csr: bytes, ttl_s: int, issued_by: str
+        self, tenant: str, *, role: str, name: str, user: str, csr: bytes, ttl_s: int, principal: Principal | None
     ) -> IssuedCredential:
-        """A credential for a user key, and a certificate for the key of a request.
+        """A credential for a user key, and a certificate for the key of a request; `principal` asks, or the platform.
 
         Raises:
             CommandError: refused; nothing is on record.
         """
         checked, key = _checked_name(name), _user_key(user)
         async with self._changes.turn(tenant):
+            self._changes.require_trusted(principal)
             view = await self._changes.active(tenant)
             _refuse_agents_role(role)
             await self._make_room(tenant)
             now = await self._after_revocation(view, checked)
             order = _Order(
-                view=view, name=checked, role=role, user=key, expires_at=int(now) + ttl_s, issued_by=issued_by
+                view=view,
+                name=checked,
+                role=role,
+                user=key,
+                expires_at=int(now) + ttl_s,
+                issued_by=principal.name if principal else "control",
             )
             certificate = self._certificate(order, csr, now)
             jwt = await self._issue_scoped(order, now)
@@ -91,6 +97,7 @@ class Issuing:
         now = self._changes.clock()
         jwt = _user_jwt(order, now, gate.signing, gate.public, gate_permissions(view.record.account))
         await self._record(order, gate.public.text, now)
+        self._changes.require_trusted(principal)  # revoked meanwhile: then this was not in the list of what to revoke
         return {"jwt": jwt, "expires_at": order.expires_at}
 
     async def for_agent(self, principal: Principal, tenant: str, agent: str, user: str) -> dict[str, object]:
@@ -99,7 +106,9 @@ class Issuing:
         if all(deployment.agent != agent for deployment in view.record.deployments):
             raise NotFoundError(f"tenant `{tenant}` has no agent `{agent}`")
         order = self._derived(principal, view, key, name=agent, role=f"agent:{agent}", kind="agent")
-        return {"jwt": await self._issue_scoped(order, self._changes.clock()), "expires_at": order.expires_at}
+        jwt = await self._issue_scoped(order, self._changes.clock())
+        self._changes.require_trusted(principal)
+        return {"jwt": jwt, "expires_at": order.expires_at}
 
     async def _make_room(self, tenant: str) -> None:
         """Forget the oldest expired credentials where there are too many; refuse where too many are valid."""

@@ -174,7 +174,7 @@ class ControlPlane:
             CommandError: refused.
         """
         return await self._issuing.certified(
-            PLATFORM, role=role, name=name, user=user, csr=csr, ttl_s=ttl_s, issued_by="control"
+            PLATFORM, role=role, name=name, user=user, csr=csr, ttl_s=ttl_s, principal=None
         )
 
     async def host_ready(self, name: str, *, timeout_s: float) -> bool:

@@ -44,6 +44,7 @@ class Policies:
             raise ConflictError("the platform's own policy comes with its release and can't be replaced")
         policy = checked_policy(text, name, self._changes.limits)
         async with self._changes.turn(name):
+            self._changes.require_trusted(call.principal)
             before = await self._changes.existing(name)
             if before.record.policy != text:
                 await self.commit(before, text, policy)

@@ -1,3 +1,4 @@
+import asyncio
 import dataclasses
 import datetime as dt
 
@@ -299,3 +300,51 @@ async def test_tenant_whose_keys_are_damaged_does_not_keep_the_others_from_start
     with pytest.raises(RefusedError) as refused:
         await again.issue(operator, "st-marys", "ann", "nurse")
     assert refused.value.code == 500
+
+
+async def test_request_that_waited_while_its_sender_was_revoked_is_not_carried_out(
+    site: Site, process: Process, operator: Caller, account: str
+) -> None:
+    del account
+    text = policy("st-marys", nurse="call: [x]", admin='admin: ["credentials.*", "policy.*"]')
+    await process.ask(operator, "policy.apply", "st-marys", {"policy": text})
+    mallory = await process.issue(operator, "st-marys", "mallory", "admin")
+    asked = [
+        ("credentials.issue", order()),
+        ("policy.apply", {"policy": text + "#"}),
+        ("credentials.revoke", {"name": "x"}),
+    ]
+    async with process.plane._changes.turn("st-marys"):
+        revoking = asyncio.create_task(process.ask(operator, "credentials.revoke", "st-marys", {"name": "mallory"}))
+        await asyncio.sleep(0.01)
+        late = [asyncio.create_task(process.ask(mallory, command, "st-marys", body)) for command, body in asked]
+        await asyncio.sleep(0.01)
+    await revoking
+    for outcome in await asyncio.gather(*late, return_exceptions=True):
+        assert isinstance(outcome, RefusedError)
+        assert outcome.code == 401
+    assert len(await site.storage.credentials.all()) == 2  # the operator's and mallory's
+
+
+async def test_host_that_is_revoked_while_it_asks_gets_nothing(
+    process: Process, host: Caller, operator: Caller, account: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del account
+    site = process.site
+    create, reached, go_on = site.storage.credentials.create, asyncio.Event(), asyncio.Event()
+
+    async def slowly(key: str, value: bytes) -> int:
+        reached.set()
+        await go_on.wait()
+        revision: int = await create(key, value)
+        return revision
+
+    monkeypatch.setattr(site.storage.credentials, "create", slowly)
+    body = {"user": UserSeed.generate().public.text}
+    asking = asyncio.create_task(process.ask(host, "hosts.gate", "st-marys", body))
+    await reached.wait()
+    await process.ask(operator, "credentials.revoke", "platform", {"name": "local"})
+    go_on.set()
+    with pytest.raises(RefusedError) as refused:
+        await asking
+    assert refused.value.code == 401
