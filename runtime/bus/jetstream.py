@@ -1,7 +1,7 @@
 """What buckets, blobs and append-only streams share: making streams, reading many messages, one family of errors.
 
-Rules it keeps: no error of nats-py leaves; each read has an end, also when the connection breaks in the middle of it;
-what a write returned for is on the server's disk.
+Rules it keeps: no stream is made on subjects that calls or answers travel on (SEC-4); no error of nats-py leaves; each
+read has an end, also when the connection breaks in the middle of it; what a write returned for is on the server's disk.
 
 Reading many uses the server's batched direct get: one request, no consumer to make and to clean up. In a cluster a
 follower may answer it, a moment behind its leader.
@@ -18,8 +18,9 @@ from nats.js import JetStreamContext
 from nats.js import errors as js_errors
 from nats.js.api import StorageType, StreamConfig
 
+from authz.subjects import overlaps
 from runtime.bus.connection import Connection
-from runtime.bus.errors import StorageError, StorageUnavailableError
+from runtime.bus.errors import InvalidSubjectError, StorageError, StorageUnavailableError
 from runtime.bus.message import Message
 
 _END_OF_BATCH = 204
@@ -27,6 +28,17 @@ _NOT_FOUND = 404
 _IN_USE = 10_058
 _BATCH_BYTES = 4 << 20
 _READ_S = 10.0
+# SEC-4: a stream acknowledges what it stores, so on these it would answer calls, or feed on answers
+_NEVER_STORED = (
+    "ai.capabilities.>",
+    "ai.streams.>",
+    "ai.admin.>",
+    "tenant.>",
+    "_INBOX.>",
+    "_R_.>",
+    "$SYS.>",
+    "$JS.>",
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -124,6 +136,13 @@ async def read_all(connection: Connection, stream: str, *, subject: str, page: i
     return found
 
 
-def stream_config(name: str, **settings: Any) -> StreamConfig:
-    """A stream on disk that allows direct reads; everything else from `settings`."""
-    return StreamConfig(name=name, storage=StorageType.FILE, allow_direct=True, **settings)
+def stream_config(name: str, *, subjects: list[str], **settings: Any) -> StreamConfig:
+    """A stream on disk that allows direct reads; everything else from `settings`.
+
+    Raises:
+        InvalidSubjectError: The stream would store, and answer, what travels on a subject of `_NEVER_STORED`.
+    """
+    for subject in subjects:
+        if any(overlaps(reserved, subject) for reserved in _NEVER_STORED):
+            raise InvalidSubjectError(subject)
+    return StreamConfig(name=name, subjects=subjects, storage=StorageType.FILE, allow_direct=True, **settings)
