@@ -5,7 +5,8 @@
 
 Rules it keeps: nothing is repeated unless that is safe (nobody received it, or its caller said it is idempotent), and
 then within a budget; a connection that the server closed for good is rebuilt from the folder at the next call, so
-that renewed credentials are picked up; every error is a `ClientError`.
+that renewed credentials are picked up; what administers is signed by the caller's own key, unseen (SEC-11); every
+error is a `ClientError`.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
 
@@ -31,8 +32,13 @@ from runtime.client.errors import ClientError, InvalidRequestError, ServerRefuse
 from runtime.client.folder import read_folder
 from runtime.client.identity import Identify, Identity
 from runtime.client.retry import RetryBudget, RetryPolicy, delay_before
+from runtime.client.signing import HEADER as SENDER_HEADER
+from runtime.client.signing import Signer
 from runtime.client.translation import RepeatableError, connect_error, request_error
 from runtime.envelope.messages import ERROR_CODE_HEADER, ERROR_TEXT_HEADER, build_request
+
+if TYPE_CHECKING:
+    from authz.creds import Creds
 
 DEADLINE_HEADER = "Agent-Timeout"
 CONNECT_TIMEOUT_S = 5.0
@@ -52,6 +58,8 @@ class Client:
         self._opening = asyncio.Lock()
         self._identity: Identity | None = None
         self._connection: Connection | None = None
+        self._creds: Creds | None = None
+        self._signer: Signer | None = None
         self._closed = False
 
     @classmethod
@@ -173,7 +181,7 @@ class Client:
         """
         subject = _subject(subjects.admin, command, target)
         missing = f"admin: [{command}]"
-        answer = await self._exchange(subject, command, missing, data or {}, within=timeout, idempotent=False)
+        answer = await self._exchange(subject, command, missing, data or {}, within=timeout, signed=True)
         return answer.result
 
     async def _exchange(
@@ -184,11 +192,12 @@ class Client:
         data: Mapping[str, Any],
         *,
         within: float,
-        idempotent: bool,
+        idempotent: bool = False,
+        signed: bool = False,
     ) -> Answer:
         """Send until answered, or until repeating is not safe, not in time or not within the budget."""
         deadline = time.monotonic() + within
-        exchange = self._prepared(subject, name, missing, data, deadline=deadline)
+        exchange = self._prepared(subject, name, missing, data, deadline=deadline, signed=signed)
         self._budget.called()
         attempt = 1
         while True:
@@ -203,10 +212,10 @@ class Client:
                 raise error
             await asyncio.sleep(delay)
             # A host takes a correlation id once, so that a copy is no second call: each attempt has its own.
-            exchange = self._prepared(subject, name, missing, data, deadline=deadline)
+            exchange = self._prepared(subject, name, missing, data, deadline=deadline, signed=signed)
 
     def _prepared(
-        self, subject: str, name: str, missing: str, data: Mapping[str, Any], *, deadline: float
+        self, subject: str, name: str, missing: str, data: Mapping[str, Any], *, deadline: float, signed: bool
     ) -> _Exchange:
         correlation_id = str(uuid.uuid4())
         payload = build_request(
@@ -222,12 +231,15 @@ class Client:
             payload=payload,
             correlation_id=correlation_id,
             deadline=deadline,
+            signed=signed,
         )
 
     async def _once(self, exchange: _Exchange) -> Answer:
         connection = await self._open()
         remaining = exchange.deadline - time.monotonic()
         headers = {DEADLINE_HEADER: str(max(1, int(remaining * 1000)))}
+        if exchange.signed:
+            headers[SENDER_HEADER] = self._signature(exchange)
         try:
             message = await connection.request(
                 exchange.subject, exchange.payload, timeout=max(0.0, remaining) + _GRACE_S, headers=headers
@@ -264,13 +276,30 @@ class Client:
         try:
             return await connect(
                 endpoint,
-                identity.load_creds,
+                lambda: self._load_creds(identity),
                 name=f"garrison-client {identity.name}",
                 on_closed=self._forget,
                 timeout=self._connect_timeout,
             )
         except ConnectFailedError as error:
             raise connect_error(error, identity) from error
+
+    def _load_creds(self, identity: Identity) -> Creds:
+        self._creds, self._signer = identity.load_creds(), None
+        return self._creds
+
+    def _signature(self, exchange: _Exchange) -> str:
+        """SEC-11: signed by the key that the connection signed in with, made when first needed."""
+        if self._signer is None:
+            if self._creds is None:
+                raise ClientError("the client is not connected")
+            self._signer = Signer.of(self._creds)
+        return self._signer.sign(
+            subject=exchange.subject,
+            payload=exchange.payload,
+            correlation_id=exchange.correlation_id,
+            now=time.time(),
+        )
 
     def _forget(self) -> None:
         self._connection = None
@@ -286,6 +315,7 @@ class _Exchange:
     payload: bytes
     correlation_id: str
     deadline: float
+    signed: bool
 
 
 def _subject(build: Any, *parts: str) -> str:
