@@ -9,7 +9,7 @@ import pytest
 from control_harness import Caller, Process, RefusedError, Site, policy
 
 from authz.keys import UserSeed
-from authz.tokens import decode_user
+from authz.tokens import decode_account, decode_user
 
 POLICY = (
     policy("st-marys", nurse="call: [vitals.*]", admin='admin: ["agents.*"]')
@@ -385,3 +385,36 @@ async def test_status_tells_what_runs_and_what_is_not_confirmed(
     assert status["unconfirmed_accounts"] == []
     assert status["hosts"][0]["agents"] == [{"tenant": tenant, "agent": "vitals", "state": "running", "error": ""}]
     assert status["hosts"][0]["counters"] == {"answered": 3}
+
+
+async def test_agents_credentials_of_a_revoked_host_are_revoked_in_their_tenants(
+    process: Process, host: Caller, operator: Caller, tenant: str
+) -> None:
+    await upload(process, operator)
+    await deploy(process, operator)
+    user = UserSeed.generate().public.text
+    await process.ask(host, "hosts.agent", tenant, {"agent": "vitals", "user": user})
+    await process.ask(operator, "credentials.revoke", "platform", {"name": "local"})
+    view = process.plane.state.tenant(tenant)
+    assert view is not None
+    assert user in view.record.revocations
+    assert user in decode_account(process.site.pusher.claims[view.record.account]).revocations
+    listed = (await process.ask(operator, "credentials.list", tenant))["credentials"]
+    assert [(c["kind"], c["status"]) for c in listed] == [("agent", "revoked")]
+
+
+async def test_too_many_uploads_at_once_are_told_to_come_back(process: Process, operator: Caller) -> None:
+    def begun(n: int) -> dict[str, object]:
+        return {"digest": f"{n:064x}", "offset": 0, "size": 10, "data": base64.b64encode(b"x").decode()}
+
+    for n in range(8):
+        assert (await process.ask(operator, "agents.upload", "st-marys", begun(n)))["received"] == 1
+    with pytest.raises(RefusedError) as refused:
+        await process.ask(operator, "agents.upload", "st-marys", begun(9))
+    assert refused.value.code == 429
+
+
+async def test_unknown_snapshot_is_not_found(process: Process, host: Caller) -> None:
+    with pytest.raises(RefusedError) as refused:
+        await process.ask(host, "hosts.snapshot", "0" * 64, {"offset": 0})
+    assert refused.value.code == 404
