@@ -8,13 +8,14 @@ import contextlib
 import time
 
 import pytest
-from fixtures_gate import Gate, RawTls, add_accounts, error_of, info_line
+from fixtures_gate import Gate, RawTls, add_accounts, error_of, host_permissions, info_line
 from fixtures_server import ALLOW_ALL, MakeRealm
 
 from authz.keys import AccountSeed
 from authz.principals import TenantTrust
 from runtime.bus.errors import NoRespondersError
 from runtime.bus.message import Message
+from runtime.bus.subjects import gate_capability
 
 SUBJECT = "ai.capabilities.vitals.assess"
 
@@ -102,6 +103,32 @@ async def test_answer_that_a_server_service_sends_here_is_dropped(gate: Gate, de
     assert gate.dispatcher.counters.dropped == 1
     assert gate.served.reached == []
     assert gate.records == []
+
+
+@pytest.mark.parametrize("deputy", ["$JS.API.INFO", "$SYS.REQ.USER.INFO"])
+async def test_server_services_answer_never_arrives_under_a_capabilitys_own_name(gate: Gate, deputy: str) -> None:
+    """SEC-1c has this luck beside it: the server garbles the last part, so who subscribes literally hears nothing.
+
+    Another responder's answer does arrive under the name. If this fails, the server has changed: the reply still tells.
+    """
+    literal = gate_capability(gate.acme.key, "vitals.assess")
+    creds = gate.realm.user(gate.realm.accounts["GATE"], permissions=host_permissions(literal))
+    host, heard = await gate.connect(creds), list[bytes]()
+    await host.subscribe(literal, lambda message: heard.append(message.data))
+
+    def act(client: RawTls) -> None:
+        client.publish(deputy, b"", reply=SUBJECT)
+        client.publish(SUBJECT, b"a plain message")
+        client.flush()
+
+    await gate.raw(gate.user("nurse"), act)
+    await gate.delivered(2)
+    await host.flush()
+    prefix = gate_capability(gate.acme.key, "x").removesuffix("x")
+    (garbled,) = [message for message in gate.seen if message.data != b"a plain message"]
+    assert garbled.subject.startswith(prefix)
+    assert garbled.subject != literal
+    assert heard == [b"a plain message"]
 
 
 async def test_answer_that_another_responder_sends_here_is_dropped(gate: Gate) -> None:

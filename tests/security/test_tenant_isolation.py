@@ -30,9 +30,24 @@ FAMILIES = [
     "_INBOX.{user}.1",
     "{reply}",
     "$SRV.PING",
-    "$KV.policies.rival",
+    "$SRV.INFO.vitals",
+    "$KV.tenants.rival",
+    "$O.snapshots.C.x",
+    "$JS.API.INFO",
+    "$JS.API.STREAM.CREATE.grab",
+    "$JS.API.STREAM.UPDATE.KV_tenants",
     "$JS.API.STREAM.MSG.GET.SECRETS",
+    "$JS.API.CONSUMER.CREATE.KV_tenants.c",
+    "$JS.API.DIRECT.GET.KV_tenants.$KV.tenants.rival",
     "$JS.ACK.SECRETS.c.1.1.1.1.0",
+    "$JS.ACK.hub.{account}.SECRETS.c.1.1.1.1.0.x",
+    "$JS.FC.SECRETS.c.x",
+    "$JS.EVENT.ADVISORY.STREAM.CREATED.SECRETS",
+    "$SYS.REQ.CLAIMS.UPDATE",
+    "$SYS.REQ.ACCOUNT.{account}.CLAIMS.LOOKUP",
+    "$SYS.REQ.SERVER.PING.CONNZ",
+    "$SYS._INBOX.{user}.1",
+    "$MQTT.sub.x",
     "$SYS.REQ.USER.INFO",
     "$SYS.ACCOUNT.{account}.CONNECT",
     "anything.at.all",
@@ -115,6 +130,55 @@ def test_p2_nothing_that_a_tenant_publishes_arrives_at_another(
         arrived = [m for m in gate.collect()[0] + control.collect()[0] if b"attack" in m.payload]
         assert arrived
         assert {m.subject.split(".")[1] for m in arrived} == {str(acme.account.public)}
+
+
+PUBLISHED_BY_GREEDY = {
+    "ai.capabilities.vitals.assess",
+    "ai.events.vitals.alert",
+    "$SYS.REQ.USER.INFO",
+}
+
+
+def test_p2_what_the_widest_policy_lets_a_role_send_and_hear_is_this_and_no_more(
+    platform: BuiltAccounts, rival: Tenant, acme: Tenant
+) -> None:
+    """The matrix of every family against the server's word, for the role of a policy that grants all it can."""
+    with platform.observe(acme, acme.user("mallory")) as greedy:
+        families = {
+            f: f.format(account=rival.account.public, user=rival.user().seed.public, reply="_R_.x.y") for f in FAMILIES
+        }
+        sent, heard = set(), set()
+        for family, subject in families.items():
+            greedy.publish(subject, b"attack")
+            if not greedy.collect()[1]:
+                sent.add(family)
+            greedy.send(f"SUB {subject} m\r\n".encode())
+            if not greedy.collect()[1]:
+                heard.add(family)
+        for own in ("ai.admin.policy.show.acme", "ai.admin.credentials.issue.acme", "ai.admin.agents.deploy.acme"):
+            greedy.publish(own, b"own")
+            assert greedy.collect()[1] == []
+        for others in ("rival", "platform", "*", "acme.rival", "all"):
+            greedy.publish(f"ai.admin.policy.show.{others}", b"attack")
+            assert greedy.collect()[1], others
+    assert sent == PUBLISHED_BY_GREEDY
+    assert heard == {"ai.events.vitals.alert"}
+
+
+def test_p2_events_of_one_tenant_are_not_heard_by_another_that_may_hear_all_of_its_own(
+    platform: BuiltAccounts, rival: Tenant, acme: Tenant
+) -> None:
+    with (
+        platform.observe(acme, acme.user("mallory")) as listener,
+        platform.observe(rival, rival.user("victim")) as victim,
+        platform.observe(acme, acme.user("friend")) as friend,
+    ):
+        listener.subscribe("ai.events.>")
+        victim.publish("ai.events.vitals.alert", b"private")
+        victim.flush()
+        friend.publish("ai.events.vitals.alert", b"own")
+        friend.flush()
+        assert [message.payload for message in listener.collect()[0]] == [b"own"]
 
 
 def test_p2_nothing_that_a_tenant_does_is_seen_by_another(
