@@ -100,11 +100,25 @@ class Failure:
         return {ERROR_CODE_HEADER: str(self.code), ERROR_TEXT_HEADER: header_text(self.error)}
 
 
-class _Outline(Struct):
-    """The two fields that make an envelope of an object; present or not, of whatever type."""
+class Outline(Struct):
+    """What tells the kinds of a JSON object apart: fields that are present or not, of whatever type."""
 
     version: Raw | UnsetType = UNSET
     message_type: Raw | UnsetType = UNSET
+    encrypted: Raw | UnsetType = UNSET
+    alg: Raw | UnsetType = UNSET
+    key_id: Raw | UnsetType = UNSET
+
+    @property
+    def enveloped(self) -> bool:
+        """Whether it is an envelope, of whatever kind and however malformed; else it is bare data."""
+        return self.version is not UNSET and self.message_type is not UNSET
+
+    @property
+    def sealed(self) -> bool:
+        """Whether it has any mark of a sealed envelope, so that it must not be read as plaintext."""
+        marked = self.encrypted is not UNSET or self.alg is not UNSET or self.key_id is not UNSET
+        return marked and self.enveloped
 
 
 class _CorrelationOnly(Struct):
@@ -118,9 +132,6 @@ class _WireRequest(Struct, forbid_unknown_fields=True):
     timestamp: float
     correlation_id: CorrelationId
     data: Raw
-    encrypted: Raw | UnsetType = UNSET
-    alg: Raw | UnsetType = UNSET
-    key_id: Raw | UnsetType = UNSET
 
 
 class _WireResponse(Struct, forbid_unknown_fields=True):
@@ -131,9 +142,6 @@ class _WireResponse(Struct, forbid_unknown_fields=True):
     timestamp: float
     correlation_id: CorrelationId
     result: Raw
-    encrypted: Raw | UnsetType = UNSET
-    alg: Raw | UnsetType = UNSET
-    key_id: Raw | UnsetType = UNSET
 
 
 class _WireFault(Struct):
@@ -155,7 +163,7 @@ class _WireFailure(Struct, omit_defaults=True):
 
 
 _encoder: Final = msgspec.json.Encoder()
-_outline: Final = msgspec.json.Decoder(_Outline)
+_outline: Final = msgspec.json.Decoder(Outline)
 _correlation: Final = msgspec.json.Decoder(_CorrelationOnly)
 _request: Final = msgspec.json.Decoder(_WireRequest)
 _response: Final = msgspec.json.Decoder(_WireResponse)
@@ -174,11 +182,16 @@ def parse_request(body: bytes, *, fallback_id: str) -> Request:
         SealedNotAcceptedError: The envelope is marked as sealed.
     """
     text = text_of(body)
-    if not is_envelope(text):
+    return request_of(body, text, outline_of(text), fallback_id=fallback_id)
+
+
+def request_of(body: bytes, text: str, outline: Outline, *, fallback_id: str) -> Request:
+    """Read a request of which text and outline have been read already; otherwise as `parse_request`."""
+    if not outline.enveloped:
         return Request(correlation_id=fallback_id, data=body)
     try:
+        _refuse_sealed(outline)
         wire = decode(_request, text)
-        _refuse_sealed(wire)
         data = _object(wire.data, "data")
     except EnvelopeError as error:
         error.correlation_id = readable_id(text)
@@ -251,8 +264,9 @@ def parse_response(body: bytes, *, error_code: str | None = None, error_text: st
         SealedNotAcceptedError: It is marked as sealed.
     """
     if error_code is None:
-        wire = decode(_response, text_of(body))
-        _refuse_sealed(wire)
+        text = text_of(body)
+        _refuse_sealed(outline_of(text))
+        wire = decode(_response, text)
         return Result(
             correlation_id=wire.correlation_id,
             agent_id=wire.agent_id,
@@ -278,14 +292,13 @@ def header_text(text: str) -> str:
     return one_line(text).encode("ascii", "replace").decode("ascii")
 
 
-def is_envelope(text: str) -> bool:
-    """Whether this JSON object is an envelope, of whatever kind and however malformed, or bare data.
+def outline_of(text: str) -> Outline:
+    """Tell what kind of a JSON object `text` is.
 
     Raises:
         EnvelopeError: It is not a JSON object.
     """
-    outline = decode(_outline, text)
-    return outline.version is not UNSET and outline.message_type is not UNSET
+    return decode(_outline, text)
 
 
 def readable_id(text: str) -> str | None:
@@ -318,8 +331,8 @@ def _parse_failure(body: bytes, error_code: str, error_text: str | None) -> Fail
     )
 
 
-def _refuse_sealed(wire: _WireRequest | _WireResponse) -> None:
-    if wire.encrypted is not UNSET or wire.alg is not UNSET or wire.key_id is not UNSET:
+def _refuse_sealed(outline: Outline) -> None:
+    if outline.sealed:
         raise SealedNotAcceptedError("sealed messages are not accepted here")
 
 

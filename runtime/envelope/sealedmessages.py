@@ -26,10 +26,10 @@ from runtime.envelope.messages import (
     Request,
     Result,
     SenderId,
-    is_envelope,
-    parse_request,
+    outline_of,
     parse_response,
     readable_id,
+    request_of,
 )
 from runtime.envelope.sealing import ALG, Binding, Direction, open_token, seal
 
@@ -104,10 +104,10 @@ def parse_any_request(body: bytes, *, fallback_id: str) -> Request | SealedReque
     Raises:
         EnvelopeError: It is neither; its `correlation_id` is the sender's where that much is readable.
     """
-    try:
-        return parse_request(body, fallback_id=fallback_id)
-    except SealedNotAcceptedError:
-        text = text_of(body)
+    text = text_of(body)
+    outline = outline_of(text)
+    if not outline.sealed:
+        return request_of(body, text, outline, fallback_id=fallback_id)
     try:
         wire = decode(_request, text)
         key_id = _key_of(wire)
@@ -229,7 +229,7 @@ def open_request(sealed: SealedRequest, *, capability: str, dek: DataKey) -> Req
     binding = _binding(sealed.key_id, "request", capability, sealed.correlation_id, sealed.timestamp)
     data = open_token(sealed.token, binding, dek)
     try:
-        nested = is_envelope(text_of(data))
+        nested = outline_of(text_of(data)).enveloped
     except EnvelopeError as error:
         error.correlation_id = sealed.correlation_id
         raise
