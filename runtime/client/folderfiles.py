@@ -4,6 +4,7 @@ The five files are made in a hidden folder beside the wanted one, which then tak
 sees half of one.
 """
 
+import contextlib
 import json
 import os
 import shutil
@@ -102,11 +103,15 @@ def _take_name(partial: Path, out: Path) -> None:
         return
     # A folder that is not empty can't be renamed over: the old one steps aside first and is then removed.
     aside = Path(tempfile.mkdtemp(prefix=".garrison-old-", dir=out.parent))
-    out.rename(aside / "old")
     try:
-        partial.rename(out)
-    except OSError:
-        (aside / "old").rename(out)
+        out.rename(aside / "old")
+        try:
+            partial.rename(out)
+        except OSError:
+            (aside / "old").rename(out)
+            raise
+    except BaseException:
+        with contextlib.suppress(OSError):
+            aside.rmdir()  # not its contents: if the old folder is still in it, it is the only one
         raise
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+    shutil.rmtree(aside, ignore_errors=True)

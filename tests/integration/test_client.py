@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from runtime.bus.message import Message
 from runtime.client import (
     BadAnswerError,
     Client,
+    ClientError,
     DeadlineError,
     DeniedError,
     ExpiredCredentialsError,
@@ -233,6 +235,23 @@ async def test_a_revoked_caller_is_rejected_and_new_credentials_in_the_folder_ar
         assert isinstance(await outcome_of(client, RejectedCredentialsError), RejectedCredentialsError)
         (folder / "user.creds").write_text(format_creds(realm.user(alpha, name="amy")))
         assert await outcome_of(client, dict) == {}
+
+
+async def test_a_closed_client_says_so(folder: Path) -> None:
+    client = Client.connect(folder)
+    with pytest.raises(ClientError, match="not connected"):
+        _ = client.user
+    async with client:
+        assert client.user.startswith("U")
+    with pytest.raises(ClientError, match="closed"):
+        await client.call("greeting", {}, timeout=5)
+
+
+async def test_credentials_that_are_not_valid_yet_are_rejected(realm: Realm, tmp_path: Path) -> None:
+    creds = realm.user(realm.accounts["ALPHA"], not_before=int(time.time()) + 3600)
+    with pytest.raises(RejectedCredentialsError):
+        async with Client.connect(write_client_folder(realm, tmp_path / "early", creds)):
+            pass
 
 
 async def outcome_of(client: Client, wanted: type) -> object:

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runtime.host.snapshot import (
+    FILE_LIMIT,
     SNAPSHOT_LIMIT,
     SnapshotError,
     digest_of,
@@ -193,6 +194,35 @@ def test_unpacking_again_leaves_the_folder_alone_and_a_changed_one_is_refused(tm
     (tmp_path / "x" / "a.py").write_text("x = 2\n")
     with pytest.raises(SnapshotError, match="does not hold"):
         unpack(snapshot.data, digest=snapshot.digest, into=tmp_path / "x")
+
+
+def test_an_unpacking_that_fails_half_way_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(*_: object) -> Path:
+        raise OSError(28, "No space left on device")
+
+    snapshot = pack_files({"a.py": b"", "b.py": b""})
+    monkeypatch.setattr(Path, "rename", failing)
+    with pytest.raises(OSError, match="No space"):
+        unpack(snapshot.data, digest=snapshot.digest, into=tmp_path / "x")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_link_planted_in_an_unpacked_folder_is_found(tmp_path: Path) -> None:
+    snapshot = pack_files({"a.py": b""})
+    unpack(snapshot.data, digest=snapshot.digest, into=tmp_path / "x")
+    (tmp_path / "x" / "b.py").symlink_to("/etc/passwd")
+    with pytest.raises(SnapshotError, match="symbolic link"):
+        unpack(snapshot.data, digest=snapshot.digest, into=tmp_path / "x")
+
+
+def test_too_many_files_are_refused_both_ways(tmp_path: Path) -> None:
+    for number in range(FILE_LIMIT + 1):
+        (tmp_path / f"m{number}.py").touch()
+    with pytest.raises(SnapshotError, match="more than"):
+        pack_folder(tmp_path)
+    data = archive({f"m{number}.py": b"" for number in range(FILE_LIMIT + 2)})
+    with pytest.raises(SnapshotError, match="more than"):
+        read_snapshot(data, digest=digest_of(data))
 
 
 @given(st.binary(max_size=400))
