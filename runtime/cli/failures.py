@@ -130,6 +130,21 @@ def _of_base(name: str, exit_code: Exit, code: str) -> Callable[[Exception, Any]
     return describe
 
 
+def _of_folder_lock(error: Exception, folderlock: Any) -> Failure | None:
+    if not isinstance(error, folderlock.FolderInUseError):
+        return None
+    return Failure(exit=Exit.FAILED, code="in_use", message=str(error), hint=error.hint)
+
+
+def _of_state(error: Exception, control: Any) -> Failure | None:
+    if isinstance(error, control.StateVersionError):
+        hint = "run the version of garrison that wrote it, or a newer one"
+        return Failure(exit=Exit.FAILED, code="state_version", message=str(error), hint=hint)
+    if isinstance(error, control.StateDamagedError):
+        return Failure(exit=Exit.FAILED, code="state_damaged", message=str(error), hint="restore it from a backup")
+    return None
+
+
 def _of_platform(error: Exception, platform_folder: Any) -> Failure | None:
     if not isinstance(error, platform_folder.PlatformError):
         return None
@@ -139,9 +154,11 @@ def _of_platform(error: Exception, platform_folder: Any) -> Failure | None:
 _DESCRIBERS: dict[str, Callable[[Exception, Any], Failure | None]] = {
     "runtime.client.errors": _of_client,
     "runtime.wiring.platform_folder": _of_platform,
+    "runtime.wiring.folderlock": _of_folder_lock,
     "authz.policyfile": _of_policy,
     "authz.errors": _of_base("AuthzError", Exit.USAGE, "bad_input"),
     "runtime.host.snapshot": _of_base("SnapshotError", Exit.USAGE, "bad_agent"),
     "certs.errors": _of_base("CertsError", Exit.FAILED, "certificates"),
+    "runtime.control.errors": _of_state,
     "runtime.bus.errors": _of_bus,
 }

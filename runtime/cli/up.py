@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import logging.handlers
 import os
 import signal
 from pathlib import Path
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from runtime.wiring.platform import Platform
 
 DEFAULT_PORT = 4222
+MAX_LOG_BYTES = 16 * 1024 * 1024
 
 PortOption = Annotated[int, typer.Option("--port", min=0, max=65535, help="Port on loopback; 0 takes a free one.")]
 
@@ -61,10 +63,11 @@ async def _serve(directory: Path, port: int, output: Output) -> None:
             starting.result()
             _announce(platform, output)
             await stopping
-    finally:
         output.note("stopping …")
+    finally:
         starting.cancel()
-        await asyncio.wait({starting})
+        stopping.cancel()
+        await asyncio.wait({starting, stopping})
         await platform.stop()
 
 
@@ -85,16 +88,17 @@ def stop_on_signals() -> asyncio.Event:
 
 
 def log_to(path: Path | None) -> None:
-    """Send log records to `path`, or to standard error.
+    """Send log records to `path`, which stays bounded and private, or to standard error.
 
     Raises:
         CommandError: `GARRISON_LOG_LEVEL` names no level.
+        OSError: The file cannot be opened.
     """
     level = os.environ.get("GARRISON_LOG_LEVEL", "INFO").upper()
     if level not in logging.getLevelNamesMapping():
         raise bad_input(f"GARRISON_LOG_LEVEL is `{level}`", hint="it is one of DEBUG, INFO, WARNING and ERROR")
-    logging.basicConfig(
-        filename=path,
-        level=level,
-        format="%(asctime)s %(levelname)s %(name)s %(message)s",
-    )
+    handler: logging.Handler = logging.StreamHandler()
+    if path is not None:
+        path.touch(mode=0o600)
+        handler = logging.handlers.RotatingFileHandler(path, maxBytes=MAX_LOG_BYTES, backupCount=1, encoding="utf-8")
+    logging.basicConfig(handlers=[handler], level=level, format="%(asctime)s %(levelname)s %(name)s %(message)s")

@@ -50,7 +50,7 @@ class HostCommands:
         )
         if new:
             await self._state.put_host(HostRecord(host=call.target, instance=body.instance, user=call.principal.user))
-        if self._state.revision <= since:
+        if body.hold and self._state.revision <= since:
             await self._state.changed.wait(self._changes.limits.poll_hold_s)
             self._hosts.extend(call.target, body.instance)
         reply: dict[str, object] = msgspec.to_builtins(self._news(since))

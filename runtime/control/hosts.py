@@ -94,18 +94,21 @@ class HostRegistry:
             await self._heard.wait(min(ends, *(host.lease_ends for host in waiting)) - now)
         return ()
 
-    async def until_ready(self, name: str, revision: int, timeout_s: float) -> bool:
-        """Wait until `name` has acknowledged `revision` and no agent is starting any more; whether in time."""
-        ends = self._monotonic() + timeout_s
-        while not self._is_ready(name, revision) and (left := ends - self._monotonic()) > 0:
-            await self._heard.wait(left)
-        return self._is_ready(name, revision)
+    async def until_ready(self, name: str, revision: int, timeout_s: float, *, starting_too: bool = False) -> bool:
+        """Wait until `name` has acknowledged `revision` and no agent is starting any more; whether in time.
 
-    def _is_ready(self, name: str, revision: int) -> bool:
+        With `starting_too`, agents that are starting are not waited for.
+        """
+        ends = self._monotonic() + timeout_s
+        while not self._is_ready(name, revision, starting_too) and (left := ends - self._monotonic()) > 0:
+            await self._heard.wait(left)
+        return self._is_ready(name, revision, starting_too)
+
+    def _is_ready(self, name: str, revision: int, starting_too: bool) -> bool:  # noqa: FBT001
         host = self._hosts.get(name)
         if host is None or not host.seen_at or host.acknowledged < revision:
             return False
-        return all(agent.state != "starting" for agent in host.report.agents)
+        return starting_too or all(agent.state != "starting" for agent in host.report.agents)
 
     async def someone(self, timeout_s: float) -> bool:
         """Wait for the first living host, but not longer than `timeout_s`; whether there is one."""

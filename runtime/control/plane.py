@@ -177,9 +177,12 @@ class ControlPlane:
             PLATFORM, role=role, name=name, user=user, csr=csr, ttl_s=ttl_s, principal=None
         )
 
-    async def host_ready(self, name: str, *, timeout_s: float) -> bool:
-        """Wait until the host `name` has polled, knows everything and has started what is deployed; whether it did."""
-        return await self._hosts.until_ready(name, self.state.revision, timeout_s)
+    async def host_ready(self, name: str, *, timeout_s: float, starting_is_ready: bool = False) -> bool:
+        """Wait until the host `name` has polled, knows everything and has started what is deployed; whether it did.
+
+        With `starting_is_ready` its agents are not waited for.
+        """
+        return await self._hosts.until_ready(name, self.state.revision, timeout_s, starting_too=starting_is_ready)
 
     def _run(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

@@ -58,11 +58,15 @@ class HostReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SyncRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """One poll: `since` is the highest revision applied, `instance` distinguishes a restarted host."""
+    """One poll: `since` is the highest revision applied, `instance` distinguishes a restarted host.
+
+    With `hold` the answer waits for news; without, it comes at once: a host that was cut off knows so that it is not.
+    """
 
     since: int
     instance: str
     report: HostReport
+    hold: bool = True
 
 
 class SyncReply(msgspec.Struct, frozen=True, kw_only=True):

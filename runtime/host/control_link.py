@@ -11,7 +11,7 @@ import msgspec
 from runtime.envelope.hostsync import HostReport, SyncReply, SyncRequest
 from runtime.host.errors import SnapshotError
 
-POLL_TIMEOUT_S = 8.0  # the control plane answers within 3 s, whether or not there is news
+POLL_TIMEOUT_S = 6.0  # the control plane answers within 3 s, whether or not there is news
 COMMAND_TIMEOUT_S = 10.0
 MAX_SNAPSHOT_BYTES = 16 * 1024 * 1024
 
@@ -38,9 +38,9 @@ class AdminControlLink:
         self._host = host
         self._instance = instance
 
-    async def sync(self, *, since: int, report: HostReport) -> SyncReply:
+    async def sync(self, *, since: int, report: HostReport, hold: bool) -> SyncReply:
         """Poll for tenants that changed after `since`."""
-        request = SyncRequest(since=since, instance=self._instance, report=report)
+        request = SyncRequest(since=since, instance=self._instance, report=report, hold=hold)
         result = await self._caller.admin(
             "hosts.sync", self._host, msgspec.to_builtins(request), timeout=POLL_TIMEOUT_S
         )

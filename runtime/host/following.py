@@ -1,11 +1,14 @@
 """Follows the control plane: polls for changed tenants, reports, and knows how fresh its knowledge is.
 
-A host that has not heard from the control plane for `LEASE_S` cannot know of revocations, so `lease_holds` turns
-false and everything that it serves is refused until the next successful poll (an error is a deny).
+Rules it keeps:
+- A host that has not heard from the control plane for `LEASE_S` cannot know of revocations, so `lease_holds` turns
+  false and everything that it serves is refused until the next successful poll (an error is a deny).
+- The lease counts from when a poll was *sent*: its answer may have lain in a buffer while this process, or the
+  control plane, stood still. So it never outlasts what the control plane takes for the host's lease.
+- A revision is acknowledged only after every snapshot up to it is in force.
 """
 
 import asyncio
-import contextlib
 import logging
 import random
 from collections.abc import Callable
@@ -35,14 +38,14 @@ class Follower:
         self._report = report
         self._monotonic = monotonic
         self._changed = asyncio.Event()
-        self._heard_at = float("-inf")
+        self._current_at = float("-inf")
+        self._hold = False
         self.revision = 0
-        self.first_sync = asyncio.Event()
 
     @property
     def lease_holds(self) -> bool:
-        """Whether the control plane was heard within the lease."""
-        return self._monotonic() - self._heard_at <= LEASE_S
+        """Whether what is known is from within the lease."""
+        return self._monotonic() - self._current_at <= LEASE_S
 
     def report_changed(self) -> None:
         """Tell the control plane at once instead of at the end of the current poll."""
@@ -53,34 +56,38 @@ class Follower:
         pause = RETRY_MIN_S
         while True:
             try:
-                reply = await self._poll()
+                if await self._poll():
+                    pause = RETRY_MIN_S
+                    self._hold = True
             except Exception as error:  # noqa: BLE001 - any failure means: not heard; the lease decides what follows
                 log.warning("the control plane did not answer: %s", error)
+                # The lease may be nearly over: ask for an answer at once, news or not.
+                self._hold = False
                 await asyncio.sleep(pause * random.uniform(0.8, 1.2))  # noqa: S311 - jitter
                 pause = min(pause * 2, RETRY_MAX_S)
-                continue
-            pause = RETRY_MIN_S
-            if reply is not None:
-                self._take(reply)
 
-    async def _poll(self) -> SyncReply | None:
-        """One poll; None when it was given up because the report changed."""
+    async def _poll(self) -> bool:
+        """One poll; false when it was given up because the report changed."""
         self._changed.clear()
-        poll = asyncio.create_task(self._link.sync(since=self.revision, report=self._report()))
+        asked_at = self._monotonic()
+        asking = self._link.sync(since=self.revision, report=self._report(), hold=self._hold)
+        poll = asyncio.ensure_future(asking)
         changed = asyncio.create_task(self._changed.wait())
         try:
             await asyncio.wait({poll, changed}, return_when=asyncio.FIRST_COMPLETED)
-            return poll.result() if poll.done() else None
+            if poll.done():
+                self._take(poll.result(), asked_at)
+            return poll.done()
         finally:
-            for task in (poll, changed):
-                task.cancel()
-                with contextlib.suppress(asyncio.CancelledError, Exception):
-                    await task
+            poll.cancel()
+            changed.cancel()
+            await asyncio.wait({poll, changed})
+            if not poll.cancelled():
+                poll.exception()  # one that ended while it was given up is no leak to warn about
 
-    def _take(self, reply: SyncReply) -> None:
-        self._heard_at = self._monotonic()
+    def _take(self, reply: SyncReply, asked_at: float) -> None:
         for snapshot in reply.tenants:
             self._apply(snapshot)
         # INVARIANT: the revision moves only after every snapshot up to it is in force, because it acknowledges them.
         self.revision = reply.revision
-        self.first_sync.set()
+        self._current_at = asked_at

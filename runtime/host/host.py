@@ -5,7 +5,6 @@ Shutting down loses no accepted call: every tenant first takes no new ones (lame
 """
 
 import asyncio
-import contextlib
 import logging
 import time
 from collections import Counter
@@ -44,11 +43,12 @@ class Host:
         self._tenants: dict[str, HostedTenant] = {}
         self._closing: set[asyncio.Task[None]] = set()
         self._gone: Counter[str] = Counter()
+        self._stopping = False
         self._buffer = AuditBuffer(link.append_audit)
         self._follower = Follower(link, apply=self._apply, report=self._report, monotonic=monotonic)
         self._services = HostServices(
             connector=connector,
-            snapshots=SnapshotCache(workdir / "snapshots", link),
+            snapshots=SnapshotCache(workdir, link),
             audit=self,
             subject_of=subject_of,
             parse_subject=parse_subject,
@@ -75,10 +75,13 @@ class Host:
 
     async def _shut_down(self, following: asyncio.Task[None]) -> None:
         # The lease must hold while accepted calls end, so following goes on until they have.
-        await asyncio.gather(*(t.drain(DRAIN_TIMEOUT_S) for t in self._tenants.values()), return_exceptions=True)
+        self._stopping = True
+        draining = [tenant.drain(DRAIN_TIMEOUT_S) for tenant in self._tenants.values()]
+        for outcome in await asyncio.gather(*draining, *self._closing, return_exceptions=True):
+            if isinstance(outcome, BaseException):
+                log.error("a tenant was not drained", exc_info=outcome)
         following.cancel()
-        with contextlib.suppress(asyncio.CancelledError, Exception):
-            await following
+        await asyncio.wait({following})
         await self._buffer.close(AUDIT_TIMEOUT_S)
 
     def _apply(self, snapshot: TenantSnapshot) -> None:
@@ -91,7 +94,7 @@ class Host:
             task.add_done_callback(self._closing.discard)
         elif tenant is not None:
             tenant.apply(snapshot)
-        elif snapshot.status != "deleted":
+        elif snapshot.status != "deleted" and not self._stopping:
             self._tenants[snapshot.tenant] = HostedTenant(snapshot, self._services)
 
     def _report(self) -> HostReport:

@@ -4,12 +4,12 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
-from runtime.agent import Caller
+from runtime.agent import Caller, CallRefusedError
 from runtime.host.ports import Connector, OpenCaller
 
 
 class LazyCaller(Caller):
-    """Opens the connection of role `agent:<name>` at the first call, and keeps it."""
+    """Asks for a connection of role `agent:<name>` at the first call, and keeps it until it is closed for good."""
 
     def __init__(self, connector: Connector, tenant: str, agent: str) -> None:
         self._connector = connector
@@ -17,6 +17,7 @@ class LazyCaller(Caller):
         self._agent = agent
         self._opening = asyncio.Lock()
         self._caller: OpenCaller | None = None
+        self._closed = False
 
     async def call(
         self,
@@ -28,11 +29,16 @@ class LazyCaller(Caller):
     ) -> dict[str, Any]:
         """Call under the agent's own role; see `runtime.agent.Caller`."""
         async with self._opening:
+            if self._closed:
+                raise CallRefusedError(capability, 503, "the agent has been stopped")
             if self._caller is None:
                 self._caller = await self._connector.open_caller(self._tenant, self._agent)
         return await self._caller.call(capability, data, timeout=timeout, correlation_id=correlation_id)
 
     async def close(self) -> None:
-        """Close the connection, if it was ever opened."""
-        if self._caller is not None:
-            await self._caller.close()
+        """Close the connection, if it was ever opened; a call that is still made is refused."""
+        async with self._opening:
+            self._closed = True
+            caller, self._caller = self._caller, None
+        if caller is not None:
+            await caller.close()

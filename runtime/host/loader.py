@@ -1,7 +1,8 @@
 """Loads an agent's class from an unpacked snapshot, under a private module name.
 
 Each deployment gets its own copy of its modules: two tenants, or two versions, never share module state. Code loads
-as written, with relative imports inside the snapshot; whatever it raises becomes one `AgentLoadError`.
+as written, with relative imports inside the snapshot; whatever it raises, `SystemExit` too, becomes one
+`AgentLoadError`.
 """
 
 import importlib
@@ -14,7 +15,7 @@ from types import ModuleType
 from typing import NamedTuple
 
 from runtime.agent import Agent
-from runtime.host.errors import AgentLoadError
+from runtime.host.errors import AgentLoadError, one_line
 
 _PACKAGE_PREFIX = "_garrison_agent_"
 _serial = itertools.count(1)
@@ -47,9 +48,11 @@ def load_agent_class(folder: Path, entry: str, *, agent: str) -> LoadedCode:
     except AgentLoadError:
         LoadedCode(Agent, package).unload()
         raise
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
         LoadedCode(Agent, package).unload()
-        raise AgentLoadError(agent, f"importing `{module_name}` failed: {_one_line(error, package)}") from error
+        # Private names would tell the author nothing.
+        said = one_line(error).replace(f"{package}.", "").replace(package, "snapshot")
+        raise AgentLoadError(agent, f"importing `{module_name}` failed: {said}") from error
 
 
 def _import_root(package: str, folder: Path) -> None:
@@ -78,8 +81,3 @@ def _agent_class(module: ModuleType, class_name: str, agent: str) -> type[Agent]
         names = ", ".join(sorted(c.__name__ for c in own)) or "none"
         raise AgentLoadError(agent, f"expected one agent class in its module, found {names}: name it after `:`")
     return own[0]
-
-
-def _one_line(error: BaseException, package: str) -> str:
-    text = str(error).replace(f"{package}.", "").replace(package, "snapshot")
-    return f"{type(error).__name__}: {' '.join(text.split())[:300]}"

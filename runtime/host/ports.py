@@ -1,6 +1,7 @@
 """What a host needs from outside, as Protocols: the wiring provides them from the bus and the client."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Protocol
 
 from runtime.agent import Caller
@@ -46,24 +47,36 @@ class OpenCaller(Caller, Protocol):
         """Close at once."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OpenGate:
+    """A GATE connection, and for how many seconds its credentials are good."""
+
+    connection: GateConnection
+    lifetime_s: float
+
+
 class Connector(Protocol):
     """Opens the connections that a host holds for its tenants, with credentials of its own making."""
 
-    async def open_gate(self, tenant: str, *, on_closed: Callable[[], None]) -> GateConnection:
-        """Open the GATE connection of `tenant`; `on_closed` is called once when it is gone for good."""
+    async def open_gate(self, tenant: str, *, on_closed: Callable[[], None]) -> OpenGate:
+        """Open a GATE connection of `tenant`; `on_closed` is called once when it is gone for good."""
 
     async def open_caller(self, tenant: str, agent: str) -> OpenCaller:
-        """Open a connection in the tenant's account under the role `agent:<agent>`."""
+        """A connection in the tenant's account under the role `agent:<agent>`, opened at the first call."""
 
 
 class ControlLink(Protocol):
     """The host's side of the control plane's commands."""
 
-    async def sync(self, *, since: int, report: HostReport) -> SyncReply:
-        """Acknowledge `since`, report, and wait a bounded time for what is newer."""
+    async def sync(self, *, since: int, report: HostReport, hold: bool) -> SyncReply:
+        """Acknowledge `since`, report, and hear what is newer; `hold` waits for it, for a bounded time."""
 
     async def snapshot(self, digest: str) -> bytes:
         """Fetch a deployment's snapshot; its digest has been checked."""
 
     async def append_audit(self, records: list[dict[str, object]]) -> None:
-        """Store audit records; returning means that they are durable."""
+        """Store audit records; returning means that they are durable.
+
+        Raises:
+            CommandRefusedError: These records are not taken, ever.
+        """

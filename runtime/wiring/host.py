@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import ssl
 import uuid
 from collections.abc import Callable, Mapping
@@ -16,14 +17,19 @@ from authz.keys import UserSeed
 from authz.tokens import decode_user
 from runtime.agent import CallRefusedError, DeadlinePassedError, NotGrantedError
 from runtime.bus import subjects
-from runtime.bus.connection import Connection, Endpoint, connect
+from runtime.bus.connection import Endpoint, connect
 from runtime.client import CallFailedError, Client, ClientError, DeadlineError, DeniedError, ServerRefusedError
 from runtime.client.folder import CredentialsFolder, read_folder
 from runtime.client.identity import Identity
 from runtime.host.control_link import AdminControlLink
+from runtime.host.errors import CommandRefusedError
 from runtime.host.host import Host
+from runtime.host.ports import OpenGate
+from runtime.wiring.folderlock import locked
 
 log = logging.getLogger(__name__)
+
+_FINAL = frozenset({400, 404, 409, 413, 422})
 
 
 async def run_host(folder: Path, *, workdir: Path, stop: asyncio.Event) -> None:
@@ -31,17 +37,47 @@ async def run_host(folder: Path, *, workdir: Path, stop: asyncio.Event) -> None:
 
     Raises:
         ClientError: The platform cannot be reached, or refuses these credentials.
+        FolderInUseError: Another host uses `workdir`.
     """
-    async with Client.connect(folder) as client:
-        link = AdminControlLink(client, host=client.identity.name, instance=uuid.uuid4().hex)
-        host = Host(
-            link=link,
-            connector=BusConnector(folder, link),
-            subject_of=subjects.gate_capability,
-            parse_subject=subjects.parse_gate_capability,
-            workdir=workdir,
-        )
-        await host.run(stop)
+    with locked(workdir):
+        async with Client.connect(folder) as client:
+            link = AdminControlLink(ControlCaller(client), host=client.identity.name, instance=uuid.uuid4().hex)
+            host = Host(
+                link=link,
+                connector=BusConnector(folder, link),
+                subject_of=subjects.gate_capability,
+                parse_subject=subjects.parse_gate_capability,
+                workdir=workdir,
+            )
+            await host.run(stop)
+
+
+class ControlCaller:
+    """Implements `AdminCaller`: tells what is refused for good from what may work another time."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    async def admin(
+        self,
+        command: str,
+        target: str,
+        data: Mapping[str, object],
+        *,
+        timeout: float,  # noqa: ASYNC109 - the wire carries it
+    ) -> dict[str, object]:
+        """Run `command` on `target`.
+
+        Raises:
+            CommandRefusedError: Sending it again would change nothing.
+            ClientError: It was not done now.
+        """
+        try:
+            return await self._client.admin(command, target, data, timeout=timeout)
+        except CallFailedError as error:
+            if error.code in _FINAL:
+                raise CommandRefusedError(command, error.message) from error
+            raise
 
 
 class BusConnector:
@@ -51,14 +87,18 @@ class BusConnector:
         self._folder = folder
         self._link = link
 
-    async def open_gate(self, tenant: str, *, on_closed: Callable[[], None]) -> Connection:
-        """Open the GATE connection of `tenant`."""
+    async def open_gate(self, tenant: str, *, on_closed: Callable[[], None]) -> OpenGate:
+        """Open a GATE connection of `tenant`."""
         seed = UserSeed.generate()
         creds = Creds(jwt=await self._link.gate_token(tenant, seed.public.text), seed=seed)
-        return await connect(self._endpoint(), lambda: creds, name=f"host gate {tenant}", on_closed=on_closed)
+        claims = decode_user(creds.jwt, now=None)
+        endpoint = await asyncio.to_thread(self._endpoint)
+        connection = await connect(endpoint, lambda: creds, name=f"host gate {tenant}", on_closed=on_closed)
+        lifetime = claims.expires_at - claims.issued_at if claims.expires_at is not None else math.inf
+        return OpenGate(connection=connection, lifetime_s=lifetime)
 
     async def open_caller(self, tenant: str, agent: str) -> AgentCaller:
-        """Open a client in the tenant's account under the role `agent:<agent>`."""
+        """A client in the tenant's account under the role `agent:<agent>`; it connects at its first call."""
 
         async def identify() -> Identity:
             seed = UserSeed.generate()
@@ -66,9 +106,7 @@ class BusConnector:
             own = await asyncio.to_thread(read_folder, self._folder)
             return AgentIdentity(own=own, creds=creds, name=agent, tenant=tenant)
 
-        client = Client.identified_by(identify)
-        await client.__aenter__()  # closed by `AgentCaller.close`
-        return AgentCaller(client)
+        return AgentCaller(Client.identified_by(identify))
 
     def _endpoint(self) -> Endpoint:
         folder = read_folder(self._folder)
@@ -118,6 +156,7 @@ class AgentCaller:
 
     def __init__(self, client: Client) -> None:
         self._client = client
+        self._is_open = False
 
     async def call(
         self,
@@ -132,8 +171,12 @@ class AgentCaller:
         The call gets a correlation id of its own, since a host takes each only once; the log joins the two.
         """
         try:
+            async with asyncio.timeout(timeout):
+                await self._open()
             answer = await self._client.ask(capability, data, timeout=timeout)
-        except (DeniedError, ServerRefusedError) as error:
+        except TimeoutError as error:
+            raise DeadlinePassedError(capability) from error
+        except (DeniedError, ServerRefusedError, CommandRefusedError) as error:
             raise NotGrantedError(capability) from error
         except DeadlineError as error:
             raise DeadlinePassedError(capability) from error
@@ -147,3 +190,8 @@ class AgentCaller:
     async def close(self) -> None:
         """Close the connection."""
         await self._client.close()
+
+    async def _open(self) -> None:
+        if not self._is_open:
+            await self._client.__aenter__()  # closed by `close`
+            self._is_open = True

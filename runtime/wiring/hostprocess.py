@@ -4,14 +4,16 @@ It gets a scrubbed environment: the platform's master key, and whatever else the
 """
 
 import asyncio
+import contextlib
 import os
 import signal
 import sys
 from pathlib import Path
 
 from runtime.bus.server import die_with_parent
+from runtime.wiring.logfiles import open_log
 
-STOP_TIMEOUT_S = 45.0  # its own drain takes at most 30 s
+STOP_TIMEOUT_S = 60.0  # draining, teardown and the last audit records take at most 46 s
 _PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "PYTHONPATH", "VIRTUAL_ENV")
 
 
@@ -19,7 +21,8 @@ class HostProcess:
     """Runs `garrison host run` with a credentials folder."""
 
     def __init__(self, *, folder: Path, workdir: Path, log_path: Path) -> None:
-        self._command = [sys.executable, "-m", "runtime.cli", "host", "run", "--as", str(folder)]
+        # -P: what lies in the folder that `up` was started in is not code of ours.
+        self._command = [sys.executable, "-P", "-m", "runtime.cli", "host", "run", "--as", str(folder)]
         self._command += ["--work", str(workdir)]
         self._log_path = log_path
         self._process: asyncio.subprocess.Process | None = None
@@ -32,7 +35,7 @@ class HostProcess:
     async def start(self) -> None:
         """Start it; readiness is what the control plane hears of it."""
         environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
-        with self._log_path.open("ab") as log:
+        with open_log(self._log_path) as log:
             self._process = await asyncio.create_subprocess_exec(
                 *die_with_parent(self._command),
                 stdin=asyncio.subprocess.DEVNULL,
@@ -50,10 +53,12 @@ class HostProcess:
         """Let it drain and end; kill it only when that takes far too long."""
         if self._process is None or self._process.returncode is not None:
             return
-        self._process.send_signal(signal.SIGTERM)
+        with contextlib.suppress(ProcessLookupError):  # it ended by itself just now
+            self._process.send_signal(signal.SIGTERM)
         try:
             async with asyncio.timeout(STOP_TIMEOUT_S):
                 await self._process.wait()
         except TimeoutError:
-            self._process.kill()
+            with contextlib.suppress(ProcessLookupError):
+                self._process.kill()
             await self._process.wait()

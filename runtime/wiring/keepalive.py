@@ -1,7 +1,6 @@
 """Keeps one child process running: starts it again when it ends, with growing pauses while it keeps failing."""
 
 import asyncio
-import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable
@@ -21,15 +20,18 @@ async def keep_alive(name: str, *, start: Callable[[], Awaitable[None]], ended: 
         if time.monotonic() - since > STEADY_S:
             pause = PAUSE_MIN_S
         log.warning("%s ended with code %d; starting it again in %.1f s", name, code, pause)
-        await asyncio.sleep(pause)
-        pause = min(pause * 2, PAUSE_MAX_S)
-        with contextlib.suppress(Exception):  # logged below by its end: `ended` returns at once for a child not started
-            await _started(name, start)
+        started = False
+        while not started:
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, PAUSE_MAX_S)
+            started = await _started(name, start, pause)
 
 
-async def _started(name: str, start: Callable[[], Awaitable[None]]) -> None:
+async def _started(name: str, start: Callable[[], Awaitable[None]], pause: float) -> bool:
     try:
         await start()
-    except Exception:
-        log.exception("%s did not start", name)
-        raise
+    except Exception as error:  # noqa: BLE001 - whatever it is: without the child nothing works, so try again
+        log.error("%s did not start; trying again in %.1f s: %s", name, pause, error)  # noqa: TRY400 - says it all
+        return False
+    log.info("%s runs again", name)
+    return True

@@ -34,7 +34,9 @@ log = logging.getLogger(__name__)
 
 LOOPBACK = "127.0.0.1"
 LOCAL_HOST = "local"
-HOST_READY_TIMEOUT_S = 30.0
+AGENTS_READY_TIMEOUT_S = 10.0
+HOST_READY_TIMEOUT_S = 20.0
+REOPEN_PAUSE_S = 1.0
 _CONTROL_PAYLOAD = 1024 * 1024
 
 Progress = Callable[[str], None]
@@ -91,17 +93,25 @@ class Platform:
             raise
 
     async def stop(self) -> None:
-        """Drain and end everything; repeats safely."""
-        for task in reversed(self._tasks):
+        """Drain and end everything, each part whatever became of the others; repeats safely."""
+        async with contextlib.AsyncExitStack() as last_to_first:
+            last_to_first.callback(self._unlock)
+            if self._server is not None:
+                last_to_first.push_async_callback(self._server.stop)
+            last_to_first.push_async_callback(self._close_control)
+            if self._host is not None:
+                last_to_first.push_async_callback(self._host.stop)
+            last_to_first.push_async_callback(self._end_watching)
+
+    async def _end_watching(self) -> None:
+        """Nothing is started again from here on. The control plane is kept: the host needs it while it drains."""
+        tasks, self._tasks = self._tasks, []
+        for task in tasks:
             task.cancel()
-            with contextlib.suppress(asyncio.CancelledError, Exception):
-                await task
-        self._tasks.clear()
-        if self._host is not None:
-            await self._host.stop()
-        await self._close_control()
-        if self._server is not None:
-            await self._server.stop()
+        if tasks:
+            await asyncio.wait(tasks)
+
+    def _unlock(self) -> None:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
@@ -182,21 +192,23 @@ class Platform:
             await closed.wait()
             closed.clear()
             log.warning("a connection of the control plane ended; opening it anew")
-            await self._close_control()
             try:
+                await self._close_control()
                 await self._open_control(keys, keystore, closed)
             except Exception:
                 log.exception("the control plane could not be opened anew yet")
                 closed.set()
-                await asyncio.sleep(1)
+                await asyncio.sleep(REOPEN_PAUSE_S)
 
     async def _close_control(self) -> None:
         plane, self._plane = self._plane, None
-        if plane is not None:
-            await plane.stop()
-        for connection in self._connections:
-            await connection.close()
-        self._connections.clear()
+        connections, self._connections = self._connections, []
+        try:
+            if plane is not None:
+                await plane.stop()
+        finally:
+            for connection in connections:
+                await connection.close()
 
     async def _start_host(self) -> None:
         host = self._host = HostProcess(
@@ -206,11 +218,19 @@ class Platform:
         )
         await host.start()
         self._tasks.append(asyncio.create_task(keep_alive("the local host", start=host.start, ended=host.wait)))
-        if not await self._running_plane().host_ready(LOCAL_HOST, timeout_s=HOST_READY_TIMEOUT_S):
+        await self._await_host()
+
+    async def _await_host(self) -> None:
+        """Wait for the host, and for its agents; but one agent that takes long is no reason to serve none."""
+        plane = self._running_plane()
+        if await plane.host_ready(LOCAL_HOST, timeout_s=AGENTS_READY_TIMEOUT_S):
+            return
+        if not await plane.host_ready(LOCAL_HOST, timeout_s=HOST_READY_TIMEOUT_S, starting_is_ready=True):
             raise PlatformError(
-                f"the local host was not ready within {HOST_READY_TIMEOUT_S:.0f} s",
+                f"the local host was not ready within {AGENTS_READY_TIMEOUT_S + HOST_READY_TIMEOUT_S:.0f} s",
                 hint=f"its log is {self._folder.logs / 'host.log'}",
             )
+        self._progress("some agents are still starting: `garrison status` shows them")
 
     def _running_server(self) -> EmbeddedServer:
         if self._server is None:

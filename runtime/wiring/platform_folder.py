@@ -10,13 +10,12 @@ hosts/local/    the local host's credentials and its work folder
 logs/           server.log, host.log
 """
 
-import fcntl
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from certs.atomicfile import atomic_write
+from certs.atomicfile import LEFTOVER_PREFIX, atomic_write
+from runtime.wiring.folderlock import FolderInUseError, take_lock
 
 SCHEMA = 1
 
@@ -94,22 +93,14 @@ class PlatformFolder:
         Raises:
             PlatformError: Another process runs this platform.
         """
-        descriptor = os.open(self.root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
-            os.close(descriptor)
-            raise PlatformError(
-                f"`{self.root}` is in use by process {holder}", hint="stop it first, or choose another --dir"
-            ) from None
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
-        return descriptor
+            return take_lock(self.root)
+        except FolderInUseError as error:
+            raise PlatformError(str(error), hint="stop it first, or choose another --dir") from error
 
     def _refuse_foreign_content(self) -> None:
-        # A first run that was cut short may have left the lock and a temporary file of the marker, nothing else.
-        foreign = [p.name for p in self.root.iterdir() if p.name != "lock" and not p.name.startswith((".", "platform"))]
+        # A first run that was cut short may have left a temporary file of the marker, nothing else.
+        foreign = [path.name for path in self.root.iterdir() if not path.name.startswith(LEFTOVER_PREFIX)]
         if foreign:
             raise PlatformError(
                 f"`{self.root}` is not empty and not a platform's folder (it holds `{min(foreign)}`)",
@@ -118,10 +109,11 @@ class PlatformFolder:
 
     def _check_schema(self) -> None:
         try:
-            schema = json.loads(self.marker.read_bytes())["schema"]
-        except (ValueError, KeyError, TypeError) as error:
+            schema = int(json.loads(self.marker.read_bytes())["schema"])
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise PlatformError(
-                f"`{self.marker}` is damaged", hint='restore it from a backup; for this version it is {"schema": 1}'
+                f"`{self.marker}` is damaged",
+                hint=f'restore it from a backup; for this version it is {{"schema": {SCHEMA}}}',
             ) from error
         if schema != SCHEMA:
             raise PlatformError(
