@@ -1,53 +1,37 @@
-r"""Our client: nats-py's, with another read and write path.
+"""Our client: nats-py's, with another read and write path, and another way of coming back.
 
-Why not nats-py's own: a header such as ``NATS/1.0 100 \xff`` ends its read loop while it goes on saying that it is
-connected (SEC-7), each subscription costs a task and a queue, and each request an ``asyncio.wait_for``.
+Why not nats-py's own: one header ends its read loop while it goes on saying that it is connected (SEC-7), each
+subscription costs a task and a queue, each request an ``asyncio.wait_for``, and on a refusal at reconnecting it either
+knocks for minutes or gives up at once.
 
-Rules it keeps:
+Rules it keeps: everything in flight fails the moment the connection is lost; a lost connection is tried again with
+growing, jittered delays, until the owner says that there is no use; credentials are read anew each time; it is quiet:
+an outage is two lines in the log, not one a second.
 
-- SEC-7: nothing a message holds can end the read loop; should it end all the same, the client reconnects at once.
-- Handlers are plain functions, called from the read loop; what they raise is logged and goes no further.
-- All writes pass through one buffer, in order, joined into one write a loop turn.
-- Everything in flight fails the moment the connection is lost.
-- It is quiet: an outage is one line in the log, not one a second.
-
-nats-py's own subscriptions and futures keep working on top, for JetStream only. Policy (which credentials, which
-deadline, what callers may rely on) is ``connection``'s.
+Policy (which deadline, what callers may rely on) is ``connection``'s.
 """
 
 import asyncio
 import base64
 import logging
 import random
-import secrets
 import ssl
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable
 
 import nats.errors
 from nats.aio.client import Client
-from nats.aio.msg import Msg
 
 from runtime.bus import wire
 from runtime.bus.credentials import Credentials
-from runtime.bus.errors import ConnectionLostError, NoRespondersError, RefusedError, RequestTimeoutError
-from runtime.bus.inflight import InFlight
-from runtime.bus.message import Message
-from runtime.bus.refusals import ServerFault, read_fault
+from runtime.bus.inbound import InboundClient
+from runtime.bus.refusals import ServerFault
 from runtime.bus.transport import TlsTransport
 
 _log = logging.getLogger(__name__)
 
-Handler = Callable[[Message], None]
-
-_READ_BYTES = 65536
-_CONGESTED_BYTES = 1 << 20
-_OVERFULL_BYTES = 32 << 20
 _FIRST_DELAY_S = 0.05
 _LONGEST_DELAY_S = 2.0
 _SHUT_S = 1.0
-_REFUSED_KEPT = 64
 _PING_INTERVAL_S = 10
 
 
@@ -59,22 +43,16 @@ async def _hear_nothing() -> None:
     """Be the callback that nats-py must not fill with one of its own."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Direct:
-    """A subscription whose handler the read loop calls."""
-
-    subject: str
-    queue: str
-    handler: Handler
-
-
-class BusClient(Client):
+class BusClient(InboundClient):
     """One connection to one server, under one user; see the module's rules.
 
     Args:
         credentials: Gives the current creds; called before each attempt to connect. May raise.
-        fatal: Tells which errors of an attempt to reconnect mean that there is no use in going on.
-        events: What the owner wants to hear: ``lost``, ``restored``, ``ended``.
+        inbox_of: The private inbox prefix that goes with creds.
+        on_lost: Called when the connection breaks.
+        on_restored: Called when it is back.
+        on_ended: Called once, when it ends for good by itself, with the reason.
+        give_up: Tells, from an attempt's error and number, whether there is no use in going on.
     """
 
     def __init__(
@@ -88,23 +66,12 @@ class BusClient(Client):
         give_up: Callable[[Exception, int], bool],
     ) -> None:
         super().__init__()
-        self._loop = asyncio.get_running_loop()
         self._read_credentials = credentials
         self._inbox_of = inbox_of
         self._on_lost, self._on_restored, self._on_ended = on_lost, on_restored, on_ended
         self._give_up = give_up
         self._creds: Credentials | None = None
-        self._direct: dict[int, Direct] = {}
-        self._mux_sid = 0
-        self._mux_prefix = ""
-        self._connection_token = secrets.token_hex(8)
-        self._write_scheduled = False
-        self._congested = False
-        self._fault: ServerFault | None = None
         self._closing: asyncio.Task[None] | None = None
-        self._refused: dict[str, ServerFault] = {}
-        self.inflight = InFlight(self._loop)
-        self.dropped_answers = 0
 
     # --- identity -------------------------------------------------------------------------------------------------
 
@@ -150,221 +117,6 @@ class BusClient(Client):
         """Drop everything at once, after a failed attempt."""
         self._status = Client.CLOSED
         self._drop_transport()
-
-    # --- writing --------------------------------------------------------------------------------------------------
-
-    def enqueue(self, command: bytes) -> None:
-        """Buffer a command; it is written in this turn of the loop, together with what else comes up."""
-        self._pending.append(command)
-        if not self._write_scheduled:
-            self._write_scheduled = True
-            self._loop.call_soon(self._write_pending)
-
-    def _write_pending(self) -> None:
-        self._write_scheduled = False
-        if not self._pending or not self.is_connected or self._transport is None:
-            return
-        pending, self._pending, self._pending_data_size = self._pending, [], 0
-        try:
-            self._transport.write(b"".join(pending))
-        except (OSError, RuntimeError, AttributeError) as error:
-            # The transport is closing under us: the read loop sees the same and reconnects.
-            _log.debug("write failed: %s", type(error).__name__)
-            return
-        self._congested = self._buffered_bytes() > _CONGESTED_BYTES
-
-    def _buffered_bytes(self) -> int:
-        return self._transport.buffered_bytes() if isinstance(self._transport, TlsTransport) else 0
-
-    @property
-    def overfull(self) -> bool:
-        """Whether so much waits to be written that answers must be dropped."""
-        return self._congested and self._buffered_bytes() > _OVERFULL_BYTES
-
-    async def yield_to_writer(self) -> None:
-        """Wait, when the server reads slower than we write."""
-        if self._congested and self._transport is not None:
-            await self._transport.drain()  # type: ignore[no-untyped-call]
-            self._congested = self._buffered_bytes() > _CONGESTED_BYTES
-
-    async def _send_command(self, cmd: bytes, priority: bool = False) -> None:  # noqa: ARG002, FBT001, FBT002
-        self.enqueue(cmd)
-        await self.yield_to_writer()
-
-    async def _flush_pending(self, force_flush: bool = False) -> Any:  # noqa: FBT001, FBT002
-        self._write_pending()
-        if force_flush:
-            await self.yield_to_writer()
-        done = self._loop.create_future()
-        done.set_result(None)
-        return done
-
-    async def _flusher(self) -> None:
-        # Writing is done by _write_pending; nats-py only asks whether this task is alive.
-        await self._loop.create_future()
-
-    async def _send_ping(self, future: asyncio.Future[Any] | None = None) -> None:
-        # In order with what was buffered before it, so that PONG means: all of that has been processed.
-        self._pongs.append(future if future is not None else self._loop.create_future())
-        self.enqueue(wire.PING)
-
-    async def round_trip(self, seconds: float) -> None:
-        """Wait until the server has processed everything sent so far.
-
-        Raises:
-            ConnectionLostError: There is no connection, or it goes away meanwhile.
-            RequestTimeoutError: The server takes too long.
-        """
-        if not self.is_connected:
-            raise ConnectionLostError(sent=False)
-        pong = self._loop.create_future()
-        timer = self._loop.call_later(seconds, _expire, pong, RequestTimeoutError("PING", seconds))
-        try:
-            await self._send_ping(pong)
-            await pong
-        finally:
-            timer.cancel()
-
-    # --- requests -------------------------------------------------------------------------------------------------
-
-    async def ask(
-        self, subject: str, payload: bytes, seconds: float, headers: Mapping[str, str] | None = None
-    ) -> Message:
-        """Send a request and wait for its answer.
-
-        Raises:
-            NoRespondersError, RequestTimeoutError, RefusedError, ConnectionLostError, InvalidSubjectError.
-        """
-        if not self.is_connected:
-            raise ConnectionLostError(sent=False)
-        token, answer = self.inflight.open(subject)
-        timer = None
-        try:
-            command = wire.publish(subject, self._mux_prefix + token, payload, headers)
-            timer = self._loop.call_later(seconds, self.inflight.time_out, token, seconds)
-            self.enqueue(command)
-            if self._congested:
-                await self.yield_to_writer()
-            return await answer
-        finally:
-            if timer is not None:
-                timer.cancel()
-            self.inflight.close(token)
-
-    def _receive_answer(self, message: Message) -> None:
-        self.inflight.answer(message.subject[len(self._mux_prefix) :], message)
-
-    async def request(
-        self,
-        subject: str,
-        payload: bytes = b"",
-        timeout: float = 0.5,  # noqa: ASYNC109
-        old_style: bool = False,  # noqa: ARG002, FBT001, FBT002
-        headers: dict[str, Any] | None = None,
-    ) -> Msg:
-        """Serve nats-py's JetStream client through our own path, in its types and errors."""
-        try:
-            answer = await self.ask(subject, payload, timeout, headers)
-        except NoRespondersError as error:
-            raise nats.errors.NoRespondersError from error
-        except RequestTimeoutError as error:
-            raise nats.errors.TimeoutError from error
-        parsed = await self._process_headers(answer.header_block)
-        return Msg(self, subject=answer.subject, reply=answer.reply, data=answer.data, headers=parsed)
-
-    # --- subscriptions --------------------------------------------------------------------------------------------
-
-    def open_direct(self, direct: Direct) -> int:
-        """Subscribe; the server's refusal, if any, precedes its answer to the next PING."""
-        command = wire.subscribe(direct.subject, direct.queue, self._sid + 1)
-        self._sid += 1
-        self._direct[self._sid] = direct
-        self._refused.pop(direct.subject.lower(), None)
-        self.enqueue(command)
-        return self._sid
-
-    def stop_direct(self, sid: int) -> None:
-        """Ask the server for no more; what is on its way is still handled."""
-        if self.is_connected:
-            self.enqueue(wire.unsubscribe(sid))
-
-    def forget_direct(self, sid: int) -> None:
-        """Drop the handler."""
-        self._direct.pop(sid, None)
-
-    def direct_sids(self) -> tuple[int, ...]:
-        """The open subscriptions, without the one for answers."""
-        return tuple(sid for sid in self._direct if sid != self._mux_sid)
-
-    def refused_subscription(self, subject: str) -> RefusedError | None:
-        """Tell whether the server refused a subscription since it was opened."""
-        fault = self._refused.pop(subject.lower(), None)
-        return RefusedError(subject, "subscribe") if fault is not None else None
-
-    def open_mux(self) -> None:
-        """Open the one subscription that all answers come by."""
-        prefix = f"{self._inbox_prefix.decode()}.{self._connection_token}."
-        self._mux_prefix = prefix
-        self._mux_sid = self.open_direct(Direct(subject=prefix + "*", queue="", handler=self._receive_answer))
-
-    # --- reading --------------------------------------------------------------------------------------------------
-
-    async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
-        direct = self._direct.get(sid)
-        if direct is None:
-            if sid in self._subs:
-                await super()._process_msg(sid, subject, reply, data, headers)
-            return
-        try:
-            direct.handler(
-                Message(subject.decode("utf-8", "replace"), reply.decode("utf-8", "replace"), data, headers or b"")
-            )
-        except Exception:  # noqa: BLE001  # SEC-7: what a handler raises must not end the read loop
-            _log.exception("a handler of `%s` failed", direct.subject)
-
-    async def _process_headers(self, headers: Any) -> dict[str, str] | None:
-        # SEC-7: nats-py's own parser raises on a description that is not UTF-8, and on a block cut short.
-        try:
-            return await super()._process_headers(headers)
-        except (ValueError, IndexError):
-            return None
-
-    async def _process_pong(self) -> None:
-        if self._pongs:
-            pong = self._pongs.pop(0)
-            if not pong.done():
-                pong.set_result(True)
-            self._pings_outstanding = 0
-
-    async def _read_loop(self) -> None:
-        error: Exception = nats.errors.UnexpectedEOF()
-        try:
-            while self._transport is not None and not self._transport.at_eof():
-                data = await self._transport.read(_READ_BYTES)
-                await self._ps.parse(data)
-        except Exception as raised:  # noqa: BLE001  # SEC-7: whatever ends the read loop leads to a new connection
-            error = raised
-        await self._process_op_err(error)
-
-    async def _process_err(self, err_msg: str) -> None:
-        fault = read_fault(err_msg)
-        if fault.kind == "refused":
-            self._process_refusal(fault)
-        elif fault.ends_connection:
-            self._end(fault)
-        else:
-            # The server closes the connection itself where it must; we reconnect then.
-            _log.warning("server reports: %s", fault.text)
-
-    def _process_refusal(self, fault: ServerFault) -> None:
-        if fault.direction == "publish":
-            if not self.inflight.refuse(fault.subject):
-                _log.warning("server refused a publish: %s", fault.text)
-            return
-        if len(self._refused) >= _REFUSED_KEPT:
-            self._refused.clear()
-        self._refused[fault.subject] = fault
-        _log.warning("server refused a subscription: %s", fault.text)
 
     # --- losing, restoring, ending --------------------------------------------------------------------------------
 
@@ -415,15 +167,6 @@ class BusClient(Client):
         for sid, sub in self._subs.items():
             self.enqueue(wire.subscribe(sub.subject, sub.queue, sid))
 
-    async def _select_next_server(self) -> None:
-        # One attempt; nats-py's own loops for good, and says why to the error callback only.
-        server = self._server_pool.pop(0)
-        self._server_pool.append(server)
-        self._current_server = server
-        transport = TlsTransport(self.ssl_context, server.tls_name or server.uri.hostname or "")
-        self._transport = transport
-        await transport.connect(server.uri, _READ_BYTES, float(self.options["connect_timeout"]))
-
     def _drop_transport(self) -> None:
         for task in (self._reading_task, self._ping_interval_task, self._flusher_task):
             if task is not None and task is not asyncio.current_task():
@@ -432,12 +175,6 @@ class BusClient(Client):
         self._congested = False
         if isinstance(self._transport, TlsTransport):
             self._transport.abort()
-
-    def _fail_in_flight(self) -> None:
-        self.inflight.lose_all()
-        for pong in self._pongs:
-            _expire(pong, ConnectionLostError())
-        self._pongs = []
 
     def _end(self, cause: ServerFault | Exception) -> None:
         if self._closing is None:
@@ -461,9 +198,3 @@ class BusClient(Client):
         self._drop_transport()
         self._fail_in_flight()
         self._direct.clear()
-
-
-def _expire(future: asyncio.Future[Any], error: Exception) -> None:
-    if not future.done():
-        future.set_exception(error)
-        future.exception()  # nobody may be waiting any more: that is no leak to warn about

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from nats.js import JetStreamContext
 
 from runtime.bus import subjects, wire
-from runtime.bus.client import BusClient, Direct, Handler
+from runtime.bus.client import BusClient
 from runtime.bus.credentials import Credentials, expiry_of
 from runtime.bus.errors import (
     BusError,
@@ -34,7 +34,9 @@ from runtime.bus.errors import (
     PayloadTooLargeError,
 )
 from runtime.bus.failures import explain
+from runtime.bus.inbound import Direct, Handler
 from runtime.bus.message import Message
+from runtime.bus.subscription import Subscription
 
 _log = logging.getLogger(__name__)
 
@@ -107,29 +109,6 @@ async def connect(
         else:
             return connection
         await asyncio.sleep(_RETRY_DELAY_S)
-
-
-class Subscription:
-    """One open subscription."""
-
-    def __init__(self, client: BusClient, sid: int, subject: str) -> None:
-        self._client = client
-        self._sid = sid
-        self.subject = subject
-
-    async def unsubscribe(self) -> None:
-        """Stop at once; what is on its way is dropped."""
-        self._client.stop_direct(self._sid)
-        self._client.forget_direct(self._sid)
-
-    async def drain(self) -> None:
-        """Take nothing new; returns when the handler has been called for all that was sent before."""
-        self._client.stop_direct(self._sid)
-        try:
-            await self._client.round_trip(_FLUSH_S)
-        except BusError:
-            _log.debug("connection lost while draining `%s`", self.subject)
-        self._client.forget_direct(self._sid)
 
 
 class Connection:

@@ -6,6 +6,7 @@ what could is refused before anything is sent. Only the headers passed in are wr
 It covers publishing and subscribing: the rest of the NATS protocol is nats-py's.
 """
 
+import functools
 import re
 from collections.abc import Mapping
 
@@ -29,13 +30,17 @@ def checked_subject(subject: str) -> str:
     return subject
 
 
+# Requests go to a few subjects, again and again; replies never repeat.
+_known_subject = functools.lru_cache(maxsize=1024)(checked_subject)
+
+
 def publish(subject: str, reply: str, payload: bytes, headers: Mapping[str, str] | None = None) -> bytes:
     """Build PUB, or HPUB when there are headers.
 
     Raises:
         InvalidSubjectError: Subject, reply or a header can't be put on the wire.
     """
-    checked_subject(subject)
+    _known_subject(subject)
     if reply:
         checked_subject(reply)
     if not headers:

@@ -7,7 +7,6 @@ import pytest
 from fixtures_server import MakeRealm, Realm
 
 from authz.permissions import SubjectPermissions
-from runtime.bus.client import Handler
 from runtime.bus.connection import Connection
 from runtime.bus.errors import (
     ConnectFailedError,
@@ -17,6 +16,7 @@ from runtime.bus.errors import (
     RefusedError,
     RequestTimeoutError,
 )
+from runtime.bus.inbound import Handler
 from runtime.bus.message import Message
 
 
