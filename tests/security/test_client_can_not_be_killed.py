@@ -142,7 +142,9 @@ async def test_library_alone_dies_of_it_and_does_not_notice(realm: Realm, attack
     await bare.subscribe("svc.x")
     await bare.flush()
     assert bare._reading_task is not None
-    attacker.hpub(b"svc.x", b"", KILLERS[0])
-    await bare._reading_task
+    while not bare._reading_task.done():  # its flush does not wait for its own SUB: once may be too early
+        attacker.hpub(b"svc.x", b"", KILLERS[0])
+        await attacker.round_trip()
+        await asyncio.sleep(0.01)
     assert bare.is_connected
     await bare.close()
