@@ -18,6 +18,7 @@ class FakeClient:
 
     class identity:  # noqa: N801 - stands in for the property of that name
         url = "tls://127.0.0.1:4222"
+        control = ""
 
     @classmethod
     def connect(cls, folder: Path, **_: Any) -> Self:

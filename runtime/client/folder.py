@@ -38,7 +38,7 @@ _REMEDY = "issue credentials with `garrison creds issue`"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CredentialsFolder:
-    """What a folder says about itself; everything but `user` and `expires_at` is information, never proof.
+    """What a folder says about itself; all but `user`, `expires_at` and `control` is information, never proof.
 
     Attributes:
         path: The folder.
@@ -47,6 +47,8 @@ class CredentialsFolder:
         name: The user's name.
         tenant: The tenant's name, or "" if the folder does not say.
         role: The role's name, or "" likewise.
+        control: The public key of the control plane, pinned when the folder was issued; "" if it was issued before
+            there were sealed calls.
         expires_at: Unix seconds at which the JWT expires, or None.
         creds: Path of the credentials file.
         certificate: Path of the client certificate.
@@ -60,6 +62,7 @@ class CredentialsFolder:
     name: str
     tenant: str
     role: str
+    control: str
     expires_at: int | None
     creds: Path
     certificate: Path
@@ -124,6 +127,7 @@ def read_folder(path: Path) -> CredentialsFolder:
         name=claims.name,
         tenant=_text(about.get("tenant")),
         role=_text(about.get("role")),
+        control=_control(about, path / CONTEXT_FILE),
         expires_at=claims.expires_at,
         creds=creds_path,
         certificate=_located(path, context, "cert", CERTIFICATE_FILE),
@@ -166,6 +170,17 @@ def _url(context: dict[str, Any], path: Path) -> str:
     if not usable or parts.username or parts.password:
         raise FolderError(f"`{path}` names no usable server address: `{url}`", path=str(path), remedy=_REMEDY)
     return url
+
+
+def _control(about: dict[str, Any], path: Path) -> str:
+    from authz.errors import KeyFormatError
+    from authz.keys import AccountPublicKey
+
+    try:
+        return AccountPublicKey.parse(_text(about["control"])).text if "control" in about else ""
+    except KeyFormatError as error:
+        message = f"`{path}` pins no usable key of the control plane: {error}"
+        raise FolderError(message, path=str(path), remedy=_REMEDY) from error
 
 
 def _text(value: object) -> str:

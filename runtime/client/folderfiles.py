@@ -29,6 +29,7 @@ class FolderContents:
         certificate: PEM.
         key: PEM (secret).
         ca: PEM.
+        control: The public key of the control plane; "" leaves it out.
     """
 
     tenant: str
@@ -40,6 +41,7 @@ class FolderContents:
     certificate: str
     key: bytes
     ca: str
+    control: str = ""
 
     def __repr__(self) -> str:
         return f"FolderContents(user={self.user!r}, <redacted>)"
@@ -75,8 +77,14 @@ def context_of(folder: Path, contents: FolderContents) -> dict[str, object]:
         "ca": str(folder / CA_FILE),
         "inbox_prefix": f"_INBOX.{contents.user}",
         "tls_first": True,
-        "garrison": {"tenant": contents.tenant, "name": contents.name, "role": contents.role},
+        "garrison": _about(contents),
     }
+
+
+def _about(contents: FolderContents) -> dict[str, str]:
+    about = {"tenant": contents.tenant, "name": contents.name, "role": contents.role}
+    # SEC-11: pinned, so that whoever answers for the control plane later must hold its key.
+    return about | ({"control": contents.control} if contents.control else {})
 
 
 def _files(folder: Path, contents: FolderContents) -> dict[str, bytes]:

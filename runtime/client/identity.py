@@ -8,7 +8,7 @@ from authz.creds import Creds
 
 
 class Identity(Protocol):
-    """What a connection needs. Everything but `user` is information, never proof."""
+    """What a connection needs. Everything but `user` and `control` is information, never proof."""
 
     @property
     def url(self) -> str:
@@ -29,6 +29,10 @@ class Identity(Protocol):
     @property
     def role(self) -> str:
         """The role's name, or "" if unknown."""
+
+    @property
+    def control(self) -> str:
+        """The public key of the control plane, which signs data keys; "" if it is not pinned."""
 
     @property
     def expires_at(self) -> int | None:

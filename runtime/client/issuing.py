@@ -6,7 +6,8 @@ The platform is sent a public key and a certificate request, and sends back the 
 from dataclasses import dataclass
 
 from authz.creds import Creds, format_creds
-from authz.keys import UserSeed
+from authz.errors import KeyFormatError
+from authz.keys import AccountPublicKey, UserSeed
 from certs.leaves import new_client_key_and_csr
 from runtime.client.client import Client
 from runtime.client.errors import BadAnswerError
@@ -47,5 +48,20 @@ async def issue_folder(client: Client, *, tenant: str, name: str, role: str, ttl
         certificate=certificate,
         key=key,
         ca=ca,
+        control=_pinned(client, result.get("control")),
     )
     return IssuedFolder(contents=contents, expires_at=expires_at)
+
+
+def _pinned(client: Client, control: object) -> str:
+    """The control plane's key for the new folder: the issuer's own pin goes before what an answer says."""
+    own = client.identity.control
+    if control is None:
+        return own
+    try:
+        told = AccountPublicKey.parse(str(control)).text
+    except KeyFormatError as error:
+        raise BadAnswerError(code=500, message="the control plane's answer names no key", correlation_id="") from error
+    if own and told != own:
+        raise BadAnswerError(code=500, message="the answer names another control plane", correlation_id="")
+    return told

@@ -138,6 +138,11 @@ class AgentIdentity:
         return f"agent:{self.name}"
 
     @property
+    def control(self) -> str:
+        """The control plane's key, as the host's folder pins it."""
+        return self.own.control
+
+    @property
     def expires_at(self) -> int | None:
         """When the agent's JWT expires."""
         return decode_user(self.creds.jwt, now=None).expires_at

@@ -52,6 +52,7 @@ class Platform:
         self._server: EmbeddedServer | None = None
         self._host: HostProcess | None = None
         self._plane: ControlPlane | None = None
+        self._control_key = ""
         self._connections: list[Connection] = []
         self._tasks: list[asyncio.Task[None]] = []
         self._lock: int | None = None
@@ -120,6 +121,7 @@ class Platform:
         self._progress("opening the key store")
         keystore = KeyStore(self._folder.keys, MasterKey.load(directory=self._folder.root, environ=environ))
         keys = ensure_platform(keystore, time.time())
+        self._control_key = keys.control.public.text
         self._progress("starting nats-server")
         await self._start_server(keys)
         self._progress("starting the control plane")
@@ -135,7 +137,7 @@ class Platform:
         operator = OwnPrincipal(name="operator", role="operator", folder=self._folder.operator)
         host = OwnPrincipal(name=LOCAL_HOST, role="host", folder=self._folder.local_host)
         for principal in (operator, host):
-            await ensure_issued(principal, self._running_plane(), self.url)
+            await ensure_issued(principal, self._running_plane(), url=self.url, control=self._control_key)
 
     async def _keep_own_issued(self) -> None:
         while True:

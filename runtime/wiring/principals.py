@@ -38,14 +38,20 @@ class OwnPrincipal:
     folder: Path
 
 
-async def ensure_issued(principal: OwnPrincipal, plane: ControlPlane, url: str) -> None:
+async def ensure_issued(principal: OwnPrincipal, plane: ControlPlane, *, url: str, control: str) -> None:
     """Write the principal's folder, unless it holds credentials for `url` with enough life left.
+
+    Args:
+        principal: Whom it is for.
+        plane: Who issues.
+        url: Where the server listens.
+        control: Public key of the control plane, which the folder pins.
 
     Raises:
         ControlError: The control plane refuses.
         OSError: The folder cannot be written.
     """
-    if _serves_on(principal.folder, url):
+    if _serves_on(principal.folder, url=url, control=control):
         return
     seed = UserSeed.generate()
     key, csr = new_client_key_and_csr()
@@ -62,12 +68,14 @@ async def ensure_issued(principal: OwnPrincipal, plane: ControlPlane, url: str) 
         certificate=issued.certificate.decode(),
         key=key,
         ca=issued.authority.decode(),
+        control=control,
     )
     await asyncio.to_thread(write_folder, principal.folder, contents)
 
 
-def _serves_on(folder: Path, url: str) -> bool:
+def _serves_on(folder: Path, *, url: str, control: str) -> bool:
     with contextlib.suppress(ClientError):
         found = read_folder(folder)
-        return found.url == url and found.expires_at is not None and found.expires_at - time.time() > RENEW_BEFORE_S
+        lives = found.expires_at is not None and found.expires_at - time.time() > RENEW_BEFORE_S
+        return lives and (found.url, found.control) == (url, control)
     return False

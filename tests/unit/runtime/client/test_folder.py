@@ -130,3 +130,21 @@ def test_no_seed_is_in_what_a_folder_prints(folder: Path) -> None:
 def test_missing_certificates_are_named_when_the_connection_needs_them(folder: Path) -> None:
     with pytest.raises(FolderError, match=r"ca\.pem"):
         read_folder(folder).tls_context()
+
+
+def test_a_folder_pins_the_key_of_the_control_plane(folder: Path) -> None:
+    control = AccountSeed.generate().public.text
+    write_context(folder, url="tls://127.0.0.1:4222", garrison={"tenant": "alpha", "control": control})
+    assert read_folder(folder).control == control
+
+
+def test_a_folder_from_before_sealed_calls_pins_nothing_and_is_usable(folder: Path) -> None:
+    assert read_folder(folder).control == ""
+
+
+@pytest.mark.parametrize("control", ["", "A", 7, None, UserSeed.generate().public.text], ids=range(5))
+def test_what_pins_no_key_of_an_account_is_refused_and_never_taken_for_no_pin(folder: Path, control: object) -> None:
+    write_context(folder, url="tls://127.0.0.1:4222", garrison={"tenant": "alpha", "control": control})
+    with pytest.raises(FolderError, match="control plane") as caught:
+        read_folder(folder)
+    assert "garrison creds issue" in caught.value.remedy
