@@ -45,7 +45,8 @@ def role_permissions(grants: Iterable[Grant], *, tenant: str) -> SubjectPermissi
     publish: dict[Effect, set[str]] = {"allow": {USER_INFO}, "deny": set()}
     subscribe: dict[Effect, set[str]] = {"allow": {OWN_INBOX}, "deny": set()}
     for grant in grants:
-        publish[grant.effect].update(publish_subjects(grant.action, grant.pattern, tenant=tenant))
+        if grant.action != "data" or grant.effect == "allow":  # a label denied must not hide another's keys
+            publish[grant.effect].update(publish_subjects(grant.action, grant.pattern, tenant=tenant))
         subscribe[grant.effect].update(subscribe_subjects(grant.action, grant.pattern))
     return empty_means_deny(
         SubjectPermissions(

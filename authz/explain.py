@@ -116,7 +116,8 @@ def _implied(direction: Direction, subject: str, grant: str) -> PermissionTrace:
 
 def _traces(grant: Grant, tenant: str, route: tuple[str, ...]) -> list[PermissionTrace]:
     subjects: list[tuple[Direction, str]] = [("data", grant.pattern)] if grant.action == "data" else []
-    subjects += [("publish", each) for each in publish_subjects(grant.action, grant.pattern, tenant=tenant)]
+    if grant.action != "data" or grant.effect == "allow":
+        subjects += [("publish", each) for each in publish_subjects(grant.action, grant.pattern, tenant=tenant)]
     subjects += [("subscribe", each) for each in subscribe_subjects(grant.action, grant.pattern)]
     return [
         PermissionTrace(

@@ -21,7 +21,8 @@ from authz.policy import Action
 from authz.quoting import quoted
 from authz.subjects import ONE, REST, SubjectFormatError, covers, parse_pattern
 
-TENANT_ADMIN_AREAS = ("agents", "credentials", "policy")
+UNWRAP = "keys.unwrap"
+TENANT_ADMIN_AREAS = ("agents", "credentials", "keys", "policy")
 """What a tenant may administer of itself. Anything else is the platform's."""
 
 MAX_EVENT_TOKENS = 6
@@ -103,6 +104,8 @@ def rule_patterns(action: Action, pattern: str, *, tenant: str) -> tuple[str, ..
 
 def publish_subjects(action: Action, pattern: str, *, tenant: str) -> tuple[str, ...]:
     """Return the subjects that a pattern lets a role publish to, or keeps it from."""
+    if action == "data":
+        return (f"{ADMIN}.{UNWRAP}.{tenant}",)  # who holds a label may ask for its keys
     prefix = _PUBLISHES.get(action)
     if prefix is None:
         return ()

@@ -24,8 +24,16 @@ def permissions(grants: str, tenant: str = "st-marys") -> SubjectPermissions:
     return compiled(f"  r: {grants}", tenant).roles["r"].permissions
 
 
-def test_a_role_without_subjects_has_its_inbox_and_nothing_else() -> None:
-    assert permissions("{data: [phi]}") == SubjectPermissions(publish_allow=(USER_INFO,), subscribe_allow=(OWN_INBOX,))
+def test_a_role_that_holds_a_label_may_ask_for_its_keys_and_has_its_inbox() -> None:
+    assert permissions("{data: [phi]}") == SubjectPermissions(
+        publish_allow=(USER_INFO, "ai.admin.keys.unwrap.st-marys"), subscribe_allow=(OWN_INBOX,)
+    )
+
+
+def test_a_denied_label_does_not_hide_the_keys_of_another() -> None:
+    template = permissions("{data: [phi, pii], deny: {data: [phi]}}")
+    assert "ai.admin.keys.unwrap.st-marys" in template.publish_allow
+    assert template.publish_deny == ()
 
 
 def test_an_empty_allow_list_denies_everything() -> None:
@@ -45,12 +53,12 @@ def test_an_empty_allow_list_denies_everything() -> None:
         ('{admin: ["credentials.>"]}', ["ai.admin.credentials.*.st-marys"], []),
         (
             '{admin: [">"]}',
-            ["ai.admin.agents.*.st-marys", "ai.admin.credentials.*.st-marys", "ai.admin.policy.*.st-marys"],
+            [f"ai.admin.{area}.*.st-marys" for area in ("agents", "credentials", "keys", "policy")],
             [],
         ),
         (
             '{admin: ["*.show"]}',
-            ["ai.admin.agents.show.st-marys", "ai.admin.credentials.show.st-marys", "ai.admin.policy.show.st-marys"],
+            [f"ai.admin.{area}.show.st-marys" for area in ("agents", "credentials", "keys", "policy")],
             [],
         ),
     ],
@@ -93,7 +101,8 @@ def test_a_role_has_its_parents_grants_and_denies_each_once() -> None:
     )
     role = policy.roles["c"]
     assert [subject for subject in role.permissions.publish_allow if subject != USER_INFO] == [
-        f"ai.capabilities.x.{each}" for each in "abcz"
+        "ai.admin.keys.unwrap.st-marys",
+        *(f"ai.capabilities.x.{each}" for each in "abcz"),
     ]
     assert role.permissions.publish_deny == ("ai.capabilities.x.z",)
     assert role.labels == {"phi", "pii"}

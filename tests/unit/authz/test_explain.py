@@ -38,10 +38,12 @@ def test_each_permission_has_its_line_its_role_and_the_way_it_came(policy: Polic
         ("subscribe", "allow", "_INBOX.{{subject()}}.>", None, None),
         ("publish", "allow", "ai.admin.agents.show.st-marys", 13, "ward"),
         ("publish", "allow", "ai.admin.credentials.show.st-marys", 13, "ward"),
+        ("publish", "allow", "ai.admin.keys.show.st-marys", 13, "ward"),
         ("publish", "allow", "ai.admin.policy.show.st-marys", 13, "ward"),
         ("publish", "allow", "ai.capabilities.vitals.*", 8, "nurse"),
         ("subscribe", "allow", "ai.events.vitals.alert", 9, "nurse"),
         ("data", "allow", "phi", 10, "nurse"),
+        ("publish", "allow", "ai.admin.keys.unwrap.st-marys", 10, "nurse"),
         ("publish", "allow", "ai.capabilities.directory.find", 4, "staff"),
         ("publish", "deny", "ai.capabilities.vitals.purge", 5, "staff"),
     ]

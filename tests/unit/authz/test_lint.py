@@ -41,7 +41,7 @@ def test_the_platforms_own_policy_has_no_findings() -> None:
             "`r: call a.b` never has an effect: line 4 denies all of it",
         ),
         (
-            '  r: {admin: [">"], deny: {admin: [agents.*, credentials.*, policy.*]}}\n',
+            '  r: {admin: [">"], deny: {admin: [agents.*, credentials.*, keys.*, policy.*]}}\n',
             "warning",
             4,
             "`r: admin >` never has an effect: line 4 denies all of it",
