@@ -6,10 +6,13 @@
 import asyncio
 import itertools
 import json
+import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
+
+from signed_requests import signed_request
 
 from authz.keys import UserSeed
 from certs.leaves import new_client_key_and_csr
@@ -107,8 +110,15 @@ class Process:
         )
 
     async def ask(self, caller: Caller, command: str, target: str, data: object = None) -> dict[str, Any]:
+        signs = valid_name(command) and valid_name(target)
+        body, headers = signed(caller, command, target, data, at=self.site.now()) if signs else (b"{}", {})
+        return await self.ask_signed(caller, command, target, body, headers)
+
+    async def ask_signed(
+        self, caller: Caller, command: str, target: str, body: bytes, headers: Mapping[str, str]
+    ) -> dict[str, Any]:
         subject = f"tenant.{caller.account}.admin.{command}.{target}"
-        answer = await self.ask_raw(subject, json.dumps(data or {}).encode(), header_block(caller))
+        answer = await self.ask_raw(subject, body, header_block(caller, headers))
         if isinstance(answer, Failure):
             raise RefusedError(answer)
         result: dict[str, Any] = json.loads(answer.result)
@@ -184,10 +194,23 @@ class Site:
             await process.plane.stop()
 
 
-def header_block(caller: Caller) -> bytes:
-    """What nats-server adds to a request that crosses a shared import."""
+def valid_name(text: str) -> bool:
+    """Whether a client could have sent it: its builder of subjects refuses the rest."""
+    return re.fullmatch(r"[A-Za-z0-9_.-]{1,128}", text) is not None
+
+
+def signed(
+    caller: Caller, command: str, target: str, data: object = None, *, at: float | None = None
+) -> tuple[bytes, dict[str, str]]:
+    """A command's payload and headers, signed by the caller's own key."""
+    return signed_request(caller.seed, caller.account, command, target, data, at=at)
+
+
+def header_block(caller: Caller, headers: Mapping[str, str] | None = None) -> bytes:
+    """A client's headers, with what nats-server adds to a request that crosses a shared import."""
+    lines = "".join(f"{name}: {value}\r\n" for name, value in (headers or {}).items()).encode()
     info = {"acc": caller.account, "kind": "Client", "user": caller.user, "jwt": caller.jwt, "rtt": 1}
-    return b"NATS/1.0\r\nNats-Request-Info: " + json.dumps(info).encode() + b"\r\n\r\n"
+    return b"NATS/1.0\r\n" + lines + b"Nats-Request-Info: " + json.dumps(info).encode() + b"\r\n\r\n"
 
 
 def policy(tenant: str, **roles: str) -> str:

@@ -13,9 +13,11 @@ from typing import Any
 
 import pytest
 from control_harness import QUICK, RefusedError
+from signed_requests import signed_request
 
 from authz.creds import Creds
 from authz.keys import UserSeed
+from authz.tokens import decode_user
 from certs.contexts import client_context
 from certs.keystore import KeyStore
 from certs.leaves import new_client_key_and_csr
@@ -166,8 +168,9 @@ class LiveCaller:
         self.connection, self.creds = connection, creds
 
     async def ask(self, command: str, target: str, data: object = None, timeout: float = 10) -> dict[str, Any]:  # noqa: ASYNC109
-        body = json.dumps(data if data is not None else {}).encode()
-        answer = await self.connection.request(subjects.admin(command, target), body, timeout=timeout)
+        account = decode_user(self.creds.jwt, now=None).account.text
+        body, headers = signed_request(self.creds.seed, account, command, target, data)
+        answer = await self.connection.request(subjects.admin(command, target), body, timeout=timeout, headers=headers)
         parsed = parse_response(
             answer.data,
             error_code=answer.header("Nats-Service-Error-Code"),

@@ -87,6 +87,9 @@ class PoweredKeys:
     def put(self, name: str, data: bytes) -> None:
         self._change(lambda: self._inner.put(name, data))
 
+    def put_new(self, name: str, data: bytes) -> None:
+        self._change(lambda: self._inner.put_new(name, data))
+
     def delete(self, name: str) -> None:
         self._change(lambda: self._inner.delete(name))
 
@@ -100,7 +103,7 @@ class PoweredKeys:
 
 class _PoweredStorage:
     def __init__(self, inner: Any, power: Power) -> None:
-        for name in ("tenants", "credentials", "accounts", "hosts", "snapshots", "audit"):
+        for name in ("tenants", "credentials", "accounts", "hosts", "datakeys", "snapshots", "audit"):
             setattr(self, name, Powered(getattr(inner, name), power))
 
 

@@ -39,6 +39,9 @@ class Keys(Protocol):
     def put(self, name: str, data: bytes) -> None:
         """Store durably and all at once."""
 
+    def put_new(self, name: str, data: bytes) -> None:
+        """Like `put`, for a name that must be free; raises `KeyExistsError`."""
+
     def delete(self, name: str) -> None:
         """Remove; raises `KeyNotFoundError`."""
 

@@ -43,6 +43,7 @@ class Credentials:
             "jwt": issued.jwt,
             "certificate": issued.certificate.decode(),
             "ca": issued.authority.decode(),
+            "control": self._changes.platform.control.public.text,
             "expires_at": issued.expires_at,
         }
 

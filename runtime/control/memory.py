@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from authz.tokens import decode_account
-from certs.errors import KeyNotFoundError
-from runtime.bus.errors import KeyExistsError, RevisionMismatchError
+from certs.errors import KeyExistsError, KeyNotFoundError
+from runtime.bus.errors import KeyExistsError as BucketKeyExistsError
+from runtime.bus.errors import RevisionMismatchError
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,7 +36,7 @@ class MemoryBucket:
     async def create(self, key: str, value: bytes) -> int:
         """See `ports.Bucket`."""
         if key in self._entries:
-            raise KeyExistsError(self._name, key)
+            raise BucketKeyExistsError(self._name, key)
         return await self.put(key, value)
 
     async def update(self, key: str, value: bytes, revision: int) -> int:
@@ -106,6 +107,7 @@ class MemoryStorage:
     credentials: MemoryBucket = field(default_factory=lambda: MemoryBucket("credentials"))
     accounts: MemoryBucket = field(default_factory=lambda: MemoryBucket("accounts"))
     hosts: MemoryBucket = field(default_factory=lambda: MemoryBucket("hosts"))
+    datakeys: MemoryBucket = field(default_factory=lambda: MemoryBucket("datakeys"))
     snapshots: MemoryBlobs = field(default_factory=MemoryBlobs)
     audit: MemoryJournal = field(default_factory=MemoryJournal)
 
@@ -143,6 +145,12 @@ class MemoryKeys:
 
     def put(self, name: str, data: bytes) -> None:
         """See `bootstrap.Keys`."""
+        self._keys[name] = data
+
+    def put_new(self, name: str, data: bytes) -> None:
+        """See `bootstrap.Keys`."""
+        if name in self._keys:
+            raise KeyExistsError(name)
         self._keys[name] = data
 
     def delete(self, name: str) -> None:

@@ -24,11 +24,13 @@ from runtime.control.changes import Changes
 from runtime.control.claims import ClaimsWriter
 from runtime.control.commands import command_table
 from runtime.control.credentials import PLATFORM, Credentials
+from runtime.control.datakeys import DataKeys
 from runtime.control.deployments import Deployments
 from runtime.control.errors import ControlError
 from runtime.control.hostcommands import HostCommands
 from runtime.control.hosts import HostRegistry
 from runtime.control.issuing import IssuedCredential, Issuing
+from runtime.control.kek import KeyWrapper
 from runtime.control.lastseen import LastSeen
 from runtime.control.limits import DEFAULT_LIMITS, ControlLimits
 from runtime.control.policies import Policies
@@ -105,7 +107,8 @@ class ControlPlane:
     def _build(self, keyring: TenantKeyring, authority: Authority, platform_policy: str) -> None:
         ports, changes, limits = self._ports, self._changes, self._limits
         policies = Policies(changes, keyring)
-        tenants = Tenants(changes, keyring)
+        keys = DataKeys(changes, KeyWrapper(ports.keys), changes.platform.control.identity.sign)
+        tenants = Tenants(changes, keyring, keys)
         self._issuing, self._revoking = Issuing(changes, keyring, authority), Revoking(changes)
         self._deployments = Deployments(changes, ports.storage.snapshots, Uploads(limits, ports.monotonic))
         self._reconciliation = Reconciliation(
@@ -121,6 +124,7 @@ class ControlPlane:
             policies=policies,
             credentials=Credentials(changes, self._issuing, self._revoking, self._seen),
             deployments=self._deployments,
+            keys=keys,
             hosts=HostCommands(changes, self._issuing, ports.storage.snapshots, self._audit),
             status=Status(changes, self._audit),
         )

@@ -96,6 +96,10 @@ class Storage(Protocol):
         """The hosts known to live."""
 
     @property
+    def datakeys(self) -> Bucket:
+        """One record a data key, wrapped."""
+
+    @property
     def snapshots(self) -> Blobs:
         """Agents' code by digest."""
 

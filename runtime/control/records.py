@@ -93,11 +93,35 @@ class HostRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     user: str
 
 
+class KeyVersionRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One version of a data key: `wrapped` in base64, "" once it is destroyed."""
+
+    version: int
+    state: Literal["active", "opening", "destroyed"]
+    wrapped: str
+    created_at: int
+
+
+class ScopeRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A data key of a tenant with all its versions, in the order in which they were made."""
+
+    v: int = FORMAT
+    tenant: str
+    label: str
+    subject: str | None
+    versions: tuple[KeyVersionRecord, ...]
+
+    @property
+    def scope(self) -> str:
+        """The key's name without a version."""
+        return self.label if self.subject is None else f"{self.label}/{self.subject}"
+
+
 class _Version(msgspec.Struct):
     v: int
 
 
-RecordT = TypeVar("RecordT", TenantRecord, CredentialRecord, AccountRecord, HostRecord)
+RecordT = TypeVar("RecordT", TenantRecord, CredentialRecord, AccountRecord, HostRecord, ScopeRecord)
 
 
 def encode(record: msgspec.Struct) -> bytes:

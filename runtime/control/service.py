@@ -4,12 +4,14 @@
     (2) authenticate: the raw header block and the embedded token (SEC-1a, b)
     (3) admit: room for one more, of the tenant and in all
     (4) authorize: the caller's tenant's policy; then whether the command may be about that target
-    (5) parse: envelope or bare data, then the command's own model
-    (6) record: a command that changes something is on record before it is carried out
-    (7) carry out
-    (8) answer, with the fixed headers of a failure or none (SEC-6)
+    (5) parse: envelope or bare data
+    (6) verify: the sender's own signature, where the command requires one or one is there (SEC-11); each request once
+    (7) read: the command's own model
+    (8) record: a command that changes something is on record before it is carried out
+    (9) carry out
+    (10) answer, with the fixed headers of a failure or none (SEC-6)
 
-Sealed requests and the sender's own signature (SEC-11) are not accepted yet: what claims to be sealed is refused.
+Sealed requests are not accepted: nothing here is for anybody but the control plane, and TLS ends in its own server.
 
 Rules it keeps: requests are handled concurrently and never block the connection; what goes wrong inside is a bare 500
 for the caller and a log entry under its correlation id for us.
@@ -19,7 +21,7 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Coroutine, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 from uuid import uuid4
 
@@ -27,10 +29,11 @@ import msgspec
 
 from authz.decisions import Decision
 from authz.errors import IdentityError
+from authz.keys import UserPublicKey
 from authz.principals import Principal, PrincipalCache, authenticate
 from authz.requestinfo import read_request_info
 from runtime.bus.message import Message
-from runtime.bus.subjects import SERVICE_REPLY_PREFIX, ControlAdmin, parse_control_admin
+from runtime.bus.subjects import SERVICE_REPLY_PREFIX, ControlAdmin, admin, parse_control_admin
 from runtime.control.auditlog import CONTROL, AuditLog, decision_record
 from runtime.control.calls import Call
 from runtime.control.commands import Command
@@ -38,6 +41,7 @@ from runtime.control.credentials import PLATFORM
 from runtime.control.errors import (
     BusyError,
     CommandError,
+    ConflictError,
     MalformedCommandError,
     NotAuthenticatedError,
     NotPermittedError,
@@ -49,8 +53,10 @@ from runtime.control.limits import ControlLimits
 from runtime.control.ports import Clock, Respond
 from runtime.control.state import State
 from runtime.control.views import TenantView
-from runtime.envelope.errors import EnvelopeError, one_line
-from runtime.envelope.messages import Failure, build_error, build_response, parse_request
+from runtime.envelope.errors import EnvelopeError, SenderError, one_line
+from runtime.envelope.messages import Failure, Request, build_error, build_response, parse_request
+from runtime.envelope.replay import ReplayedError, ReplayWindow, StaleError, WindowFullError
+from runtime.envelope.sender import read_sender, verify_sender
 
 ALL: Final = "all"
 _ANSWER_MAX: Final = 1024 * 1024 - 8 * 1024
@@ -86,6 +92,7 @@ class ControlService:
         self._state, self._commands, self._audit, self._seen = state, commands, audit, seen
         self._respond, self._clock, self._limits = respond, clock, limits
         self._principals = PrincipalCache()
+        self._window = ReplayWindow()
         self._tasks: set[asyncio.Task[None]] = set()
         self._running: Counter[str] = Counter()
         self._draining = False
@@ -107,7 +114,7 @@ class ControlService:
         except CommandError as error:
             self._refuse(exchange, error)
             return
-        self._start(exchange, self._handle(exchange, view, message.data))
+        self._start(exchange, self._handle(exchange, view, message))
 
     async def drain(self, timeout_s: float) -> None:
         """Take nothing new, finish what was begun; what is not done in time is cut short (and is safe to be)."""
@@ -157,14 +164,16 @@ class ControlService:
         if not task.cancelled() and (error := task.exception()):
             _log.error("request %s ended badly", exchange.correlation_id, exc_info=error)
 
-    async def _handle(self, exchange: Exchange, view: TenantView, data: bytes) -> None:
+    async def _handle(self, exchange: Exchange, view: TenantView, message: Message) -> None:
         try:
             command = self._authorize(exchange, view)  # (4)
-            call = self._parse(exchange, command, data)  # (5)
+            request = self._parse(exchange, message.data)  # (5)
+            self._verify(exchange, command, request, message)  # (6)
+            call = self._read(exchange, command, request)  # (7)
             if command.audited:
-                await self._audit.decided(self._record(exchange, effect="allow", code=200, reason="allowed"))  # (6)
-            result = await command.run(call)  # (7)
-            self._answer(exchange, result)  # (8)
+                await self._audit.decided(self._record(exchange, effect="allow", code=200, reason="allowed"))  # (8)
+            result = await command.run(call)  # (9)
+            self._answer(exchange, result)  # (10)
         except CommandError as error:
             self._refuse(exchange, error)
         except Exception:  # noqa: BLE001 - whatever it is, the caller is answered
@@ -175,10 +184,10 @@ class ControlService:
         principal, name, target = exchange.principal, exchange.subject.command, exchange.subject.target
         if principal is None or view.policy is None:
             raise NotAuthenticatedError("not authenticated")
-        exchange.decision = decision = view.policy.decide(principal, "admin", name)
-        if not decision.allowed:
-            raise NotPermittedError("not permitted", required=f"admin:{name}", role=principal.role)
         command = self._commands.get(name)
+        exchange.decision = decision = view.policy.decide(principal, "admin", name)
+        if not decision.allowed and not (command is not None and command.implied):
+            raise NotPermittedError("not permitted", required=f"admin:{name}", role=principal.role)
         if command is None:
             raise MalformedCommandError(f"there is no command `{name[:70]}`")
         if principal.tenant != PLATFORM and (command.scope == "platform" or target != principal.tenant):
@@ -188,13 +197,45 @@ class ControlService:
             raise MalformedCommandError(f"`{name}` is about `all`, not about one")
         return command
 
-    def _parse(self, exchange: Exchange, command: Command, data: bytes) -> Call[Any]:
+    def _parse(self, exchange: Exchange, data: bytes) -> Request:
         try:
             request = parse_request(data or b"{}", fallback_id=exchange.correlation_id)
         except EnvelopeError as error:
             exchange.correlation_id = error.correlation_id or exchange.correlation_id
             raise MalformedCommandError(error.message) from error
         exchange.correlation_id = request.correlation_id
+        return request
+
+    def _verify(self, exchange: Exchange, command: Command, request: Request, message: Message) -> None:
+        principal, subject = exchange.principal, exchange.subject
+        if principal is None:
+            raise NotAuthenticatedError("not authenticated")
+        try:
+            sender = read_sender(message.header_block)
+            if sender is None and not command.signed:
+                return
+            if sender is None or request.timestamp is None:
+                raise NotAuthenticatedError("the sender's own signature is missing", required="signed")
+            verify_sender(
+                sender,
+                account=principal.account,
+                user=principal.user,
+                subject=admin(subject.command, subject.target),
+                payload=message.data,
+                correlation_id=request.correlation_id,
+                now=self._clock(),
+                verify=UserPublicKey.parse(principal.user).verify,
+            )
+            self._window.admit(principal.user, request.correlation_id, timestamp=request.timestamp, now=self._clock())
+        except SenderError as error:
+            raise NotAuthenticatedError("the sender's own signature is refused", required="signed") from error
+        except (ReplayedError, StaleError) as error:
+            raise ConflictError(error.message) from error
+        except WindowFullError as error:
+            raise BusyError("too many requests at once", retry_after=round(error.retry_after, 3)) from error
+        exchange.principal = replace(principal, assurance="signed")
+
+    def _read(self, exchange: Exchange, command: Command, request: Request) -> Call[Any]:
         body = command.read(request.data)
         if exchange.principal is None:
             raise NotAuthenticatedError("not authenticated")

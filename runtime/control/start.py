@@ -31,6 +31,7 @@ class JetStreamStorage:
     credentials: Bucket
     accounts: Bucket
     hosts: Bucket
+    datakeys: Bucket
     snapshots: BlobStore
     audit: AppendStream
 
@@ -89,6 +90,7 @@ async def open_storage(control: Connection) -> JetStreamStorage:
         credentials=await Bucket.open(control, "credentials"),
         accounts=await Bucket.open(control, "accounts"),
         hosts=await Bucket.open(control, "hosts"),
+        datakeys=await Bucket.open(control, "datakeys"),
         snapshots=await BlobStore.open(control, "snapshots"),
         audit=await AppendStream.open(control, "audit", AUDIT_SUBJECT),
     )

@@ -8,6 +8,7 @@ Not here: what the changes mean (`tenants`, `policies`, `credentials`, `deployme
 """
 
 import asyncio
+import hashlib
 import logging
 from collections.abc import Iterable
 
@@ -19,6 +20,7 @@ from runtime.control.records import (
     CredentialRecord,
     HostRecord,
     RecordT,
+    ScopeRecord,
     TenantRecord,
     decode,
     encode,
@@ -121,6 +123,7 @@ class State:
         self._accounts_of: dict[str, str] = {}
         self._credentials: dict[str, dict[str, CredentialRecord]] = {}
         self._platform: dict[str, AccountRecord] = {}
+        self._scopes: dict[str, dict[str, ScopeRecord]] = {}
         self._cells: dict[tuple[str, str], Cell] = {}
         self.hosts: dict[str, HostRecord] = {}
         self.changed = Signal()
@@ -138,6 +141,8 @@ class State:
             self._credentials.setdefault(credential.tenant, {})[credential.user] = credential
         for key, account, _ in await self._read("accounts", self._storage.accounts, AccountRecord):
             self._platform[key] = account
+        for _, scope, _ in await self._read("datakeys", self._storage.datakeys, ScopeRecord):
+            self._scopes.setdefault(scope.tenant, {})[scope.scope] = scope
         for key, host, _ in await self._read("hosts", self._storage.hosts, HostRecord):
             self.hosts[key] = host
 
@@ -215,6 +220,27 @@ class State:
         await self._cell("accounts", self._storage.accounts, record.name).write(encode(record))
         self._platform[record.name] = record
 
+    def scopes(self, tenant: str) -> tuple[ScopeRecord, ...]:
+        """All data keys of a tenant."""
+        return tuple(self._scopes.get(tenant, {}).values())
+
+    def scope(self, tenant: str, scope: str) -> ScopeRecord | None:
+        """The data key of that name without a version."""
+        return self._scopes.get(tenant, {}).get(scope)
+
+    async def put_scope(self, record: ScopeRecord) -> None:
+        """Commit a data key's new versions."""
+        cell = self._cell("datakeys", self._storage.datakeys, _scope_key(record))
+        await cell.write(encode(record))
+        self._scopes.setdefault(record.tenant, {})[record.scope] = record
+
+    async def drop_scope(self, record: ScopeRecord) -> None:
+        """Forget a data key whose bytes can't be unwrapped any more."""
+        cell = self._cell("datakeys", self._storage.datakeys, _scope_key(record))
+        await cell.erase()
+        self._cells.pop(("datakeys", cell.key), None)
+        self._scopes.get(record.tenant, {}).pop(record.scope, None)
+
     async def put_host(self, record: HostRecord) -> None:
         """Note that a host lives."""
         await self._cell("hosts", self._storage.hosts, record.host).write(encode(record))
@@ -249,3 +275,8 @@ class State:
 
 def _credential_key(record: CredentialRecord) -> str:
     return f"{record.tenant}.{record.user}"
+
+
+def _scope_key(record: ScopeRecord) -> str:
+    # Data subjects hold characters that a bucket's keys don't.
+    return f"{record.tenant}.{hashlib.sha256(record.scope.encode()).hexdigest()}"

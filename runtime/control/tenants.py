@@ -14,6 +14,7 @@ from authz.keys import AccountSeed
 from authz.names import tenant_name
 from runtime.control.calls import Call
 from runtime.control.changes import Changes
+from runtime.control.datakeys import DataKeys
 from runtime.control.errors import ConflictError, InvalidInputError, UnavailableError
 from runtime.control.policies import checked_policy
 from runtime.control.ports import Clock
@@ -28,15 +29,15 @@ FIRST_POLICY: Final = """\
 tenant: {tenant}
 roles:
   admin:                               # administers this tenant; grants nothing else until you do
-    admin: [policy.*, credentials.*, agents.list]
+    admin: [policy.*, credentials.*, keys.*, agents.list]
 """
 
 
 class Tenants:
     """Answers `tenants.*`."""
 
-    def __init__(self, changes: Changes, keyring: TenantKeyring) -> None:
-        self._changes, self._keyring, self._state = changes, keyring, changes.state
+    def __init__(self, changes: Changes, keyring: TenantKeyring, keys: DataKeys) -> None:
+        self._changes, self._keyring, self._keys, self._state = changes, keyring, keys, changes.state
         self._clock: Clock = changes.clock
 
     async def create(self, call: Call[CreateTenant]) -> dict[str, object]:
@@ -114,6 +115,7 @@ class Tenants:
         await self._changes.claims.delete(view.record.account, self._changes.deletion_jwt(view.record.account))
         await self._changes.acknowledged(view)
         await asyncio.to_thread(self._keyring.shred, name)
+        await self._keys.shred_tenant(name)
         for credential in self._state.credentials(name):
             await self._state.drop_credential(credential)
         gone = replace(view.record, status="deleted", policy="", roles={}, revocations={}, claims="")

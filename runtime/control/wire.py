@@ -60,6 +60,13 @@ class RevokeCredential(Body):
     user: UserKeyText | None = None
 
 
+class NameScope(Body):
+    """A data key: its label, and its data subject if it is about one."""
+
+    label: Name
+    subject: Name | None = None
+
+
 class UploadPiece(Body):
     """A piece of a snapshot: base64 of the bytes from `offset` on; `size` is that of the whole."""
 
