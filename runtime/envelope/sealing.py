@@ -29,7 +29,7 @@ MAGIC: Final = "GARRISON-SEAL-V1"
 
 _LINES: Final = 8
 _TIME_BELOW: Final = float(2**53)
-_TIME: Final = re.compile(rb"(?:0|[1-9][0-9]{0,20})(?:\.[0-9]{1,20})?(?:[eE][+-]?[0-9]{1,3})?")
+_TIME: Final = re.compile(rb"(?=.{1,40}\Z)(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
 _FAULTS: Final[tuple[SealFault, ...]] = (
     "magic",
     "alg",

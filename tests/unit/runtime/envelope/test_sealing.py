@@ -96,7 +96,23 @@ def test_time_is_compared_as_a_number_since_languages_spell_it_differently(time:
 
 
 @pytest.mark.parametrize(
-    "time", ["", "now", "nan", "inf", " 1700000000.5", "1_700_000_000.5", "01700000000.5", "1" * 99]
+    "time",
+    [
+        "",
+        "now",
+        "nan",
+        "inf",
+        " 1700000000.5",
+        "1_700_000_000.5",
+        "01700000000.5",
+        "1" * 99,
+        "1e" + "9" * 38,
+        "1e" + "9" * 39,
+        "-0",
+        "0x1",
+        "1.",
+        "1e",
+    ],
 )
 def test_time_that_is_no_json_number_does_not_open(time: str) -> None:
     token = data_key().encrypt(header(time=time) + PAYLOAD, at=0)
