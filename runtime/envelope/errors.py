@@ -127,6 +127,10 @@ class KeyDestroyedError(KeyUnavailableError):
     """This version was destroyed: what it sealed stays closed for good."""
 
 
+class KeyRefusedError(KeyUnavailableError):
+    """The key was asked for and not given: it does not exist, or is not for whoever asks. Asking again won't help."""
+
+
 _LONGEST = 300
 
 
