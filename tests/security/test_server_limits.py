@@ -77,6 +77,20 @@ async def test_account_can_not_take_more_subscriptions_than_its_own(make_realm: 
     assert b"maximum subscriptions exceeded" in said.lower()
 
 
+async def test_subscriber_that_does_not_read_is_cut_before_the_server_holds_much_for_it(realm: Realm) -> None:
+    """Up to 64 MiB wait for one connection, and the socket takes a few more."""
+    idler, attacker = [await realm.raw(realm.user(realm.accounts["ALPHA"])) for _ in range(2)]
+    idler.send(b"SUB flood 1\r\n")
+    await idler.round_trip()
+    message = b"PUB flood 262144\r\n" + bytes(262_144) + b"\r\n"
+    for _ in range(100 * 4):
+        attacker.send(message)
+        await attacker.round_trip()
+        if "Slow Consumer Detected: MaxPending of 67108864 Exceeded" in realm.log:
+            return
+    raise AssertionError(realm.log)
+
+
 async def cut_off_or_told(client: RawClient) -> bytes:
     client.send(b"PING\r\n")
     try:
