@@ -219,6 +219,8 @@ async def test_p2_administrator_reaches_no_other_tenant_even_when_the_server_let
         ("tenants.list", "all"),
         ("tenants.delete", "st-marys"),
         ("agents.deploy", "acme"),
+        ("agents.deploy", "st-marys"),
+        ("agents.stop", "st-marys"),
         ("status.show", "all"),
         ("hosts.gate", "acme"),
         ("hosts.sync", "local"),
