@@ -76,6 +76,7 @@ class HostedTenant:
         wanted = _wanted(snapshot)
         for name in self._agents.keys() - wanted.keys():
             self._forget(self._agents[name], self._agents[name].served)
+            self._reports.pop(name, None)
         for deployed in wanted.values():
             report = self._reports.get(deployed.agent)
             if report is None or report.revision != deployed.revision:
@@ -144,7 +145,8 @@ class HostedTenant:
             report = self._reports.get(deployed.agent)
             running = self._agents.get(deployed.agent)
             if running is not None and running.agent.deployed.revision == deployed.revision:
-                self._capabilities.update(running.served)  # stopped and wanted again before it was removed
+                self._capabilities.update(running.served)  # it may have been stopped and wanted again meanwhile
+                self._report(deployed, "running", capabilities=running.served)
             elif report is None or report.revision != deployed.revision or report.state != "failed":
                 await self._deploy(deployed)
         if not wanted and not self._retiring:
