@@ -94,6 +94,34 @@ async def test_revoked_name_is_issued_anew_with_another_key(live: LivePlatform) 
     assert decode_user(new.jwt, now=None).issued_at > decode_user(old.jwt, now=None).issued_at
 
 
+async def test_reissue_to_a_revoked_name_is_dated_in_a_later_second_than_the_revocation(live: LivePlatform) -> None:
+    """In the same second the revocation would cover the new token too, should it name the user's key again."""
+    operator = await live.operator()
+    await operator.ask("tenants.create", "st-marys", {"policy": POLICY})
+    account = await account_of(live, "st-marys")
+    for _ in range(3):  # whatever the fraction of the second that it begins in
+        old = await operator.issue("st-marys", "ann", "nurse")
+        await operator.ask("credentials.revoke", "st-marys", {"name": "ann"})
+        new = await operator.issue("st-marys", "ann", "nurse")
+        revoked_at = decode_account(await claims_on_server(live, account)).revocations[old.seed.public.text]
+        assert decode_user(new.jwt, now=None).issued_at > revoked_at
+
+
+async def test_revocation_outlasts_later_changes_of_the_claims(live: LivePlatform) -> None:
+    operator = await live.operator()
+    await operator.ask("tenants.create", "st-marys", {"policy": POLICY})
+    ann = await operator.issue("st-marys", "ann", "nurse")
+    bea = await operator.issue("st-marys", "bea", "nurse")
+    for name in ("ann", "bea"):
+        await operator.ask("credentials.revoke", "st-marys", {"name": name})
+    await operator.ask("policy.apply", "st-marys", {"policy": POLICY + "# changed\n"})
+    await operator.ask("tenants.suspend", "st-marys")
+    await operator.ask("tenants.resume", "st-marys")
+    revocations = decode_account(await claims_on_server(live, await account_of(live, "st-marys"))).revocations
+    assert set(revocations) == {ann.seed.public.text, bea.seed.public.text}
+    assert [await is_refused(live, creds) for creds in (ann, bea)] == [True, True]
+
+
 async def test_issue_dates_on_the_server_rise_with_every_change_within_one_second(live: LivePlatform) -> None:
     operator = await live.operator()
     await operator.ask("tenants.create", "st-marys", {"policy": POLICY})

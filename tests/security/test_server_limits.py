@@ -13,6 +13,8 @@ from runtime.bus.connection import Connection, Endpoint
 from runtime.bus.errors import ConnectFailedError, RefusedError, RequestTimeoutError
 from runtime.bus.message import Message
 
+SOON_S = 15
+
 
 @pytest.fixture
 async def attacker(realm: Realm) -> RawClient:
@@ -22,9 +24,10 @@ async def attacker(realm: Realm) -> RawClient:
 async def cut_off(client: RawClient) -> bytes:
     """Everything the server says until it closes the connection."""
     said = b""
-    with contextlib.suppress(OSError):
-        while data := await client.reader.read(65536):
-            said += data
+    async with asyncio.timeout(SOON_S):
+        with contextlib.suppress(OSError):
+            while data := await client.reader.read(65536):
+                said += data
     return said
 
 
