@@ -13,6 +13,7 @@ import binascii
 import re
 import secrets
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import ClassVar, Generic, NoReturn, Self, TypeVar
 
 import nkeys
@@ -32,6 +33,7 @@ def _encode_public(prefix: int, raw: bytes) -> str:
     return base64.b32encode(body + checksum).decode()
 
 
+@lru_cache(maxsize=4096)  # public, and read for each signature that is checked
 def _decode_public(prefix: int, kind: str, text: str) -> bytes:
     """The 32 bytes of the public key; anything but its one canonical spelling is refused."""
     if not _PUBLIC_TEXT.fullmatch(text):

@@ -24,7 +24,9 @@ def text_of(body: bytes) -> str:
     try:
         return body.decode()
     except UnicodeDecodeError as error:
-        raise EnvelopeError("the body is not UTF-8") from error
+        at = error.start
+    # Raised out here: the library's error holds the whole body, which may be an opened one, and would go with ours.
+    raise EnvelopeError(f"the body is not UTF-8 at byte {at}")
 
 
 def decode(decoder: msgspec.json.Decoder[_T], text: str) -> _T:

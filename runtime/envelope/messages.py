@@ -50,6 +50,11 @@ class Request(Struct, frozen=True, kw_only=True):
     enveloped: bool = False
     key_id: KeyId | None = None
 
+    def __repr__(self) -> str:
+        """The data may be what came sealed: its size only."""
+        key = None if self.key_id is None else str(self.key_id)
+        return f"Request(correlation_id={self.correlation_id!r}, data=<{len(self.data)} bytes>, key_id={key!r})"
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Result:
@@ -59,7 +64,7 @@ class Result:
     agent_id: str
     capability: str
     timestamp: float
-    result: bytes
+    result: bytes = field(repr=False)  # may be what came sealed
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -263,3 +263,35 @@ def test_messages_around_a_ready_token_are_read_back() -> None:
         agent_id="a", capability=CAPABILITY, correlation_id=CID, timestamp=NOW, key_id=PHI, token="t"
     )
     assert result(answer).token == "t"
+
+
+def everything_in(error: BaseException | None) -> str:
+    text = ""
+    while error is not None:
+        text += repr(error) + repr(vars(error))
+        error = error.__cause__ or error.__context__
+    return text
+
+
+def test_p6_what_was_opened_never_prints() -> None:
+    secret = b'{"name":"Marked Secret"}'
+    opened = open_request(request(sealed_body(secret)), capability=CAPABILITY, dek=data_key())
+    assert opened.data == secret
+    assert repr(opened) == f"Request(correlation_id='{CID}', data=<24 bytes>, key_id='phi@1')"
+    answer = open_response(result(sealed_answer(secret)), capability=CAPABILITY, correlation_id=CID, dek=data_key())
+    assert answer.result == secret
+    assert "Marked" not in repr(answer) + repr(Request(correlation_id=CID, data=secret))
+
+
+@pytest.mark.parametrize("ending", [b"\xff", b"", b"NaN}", b'"}x', b'","version":1,"message_type":"Marked Secret"}'])
+def test_p6_errors_about_what_was_opened_hold_none_of_it(ending: bytes) -> None:
+    bad = b'{"name":"Marked Secret' + ending
+    with pytest.raises(EnvelopeError) as caught:
+        open_request(request(sealed_body(bad)), capability=CAPABILITY, dek=data_key())
+    assert "Marked" not in everything_in(caught.value)
+    with pytest.raises((EnvelopeError, SealError)) as caught:
+        open_response(result(sealed_answer(bad + b"\xff")), capability=CAPABILITY, correlation_id=CID, dek=data_key())
+    assert "Marked" not in everything_in(caught.value)
+    with pytest.raises(SealError) as caught:
+        open_request(request(sealed_body(bad)), capability="vitals.export", dek=data_key())
+    assert "Marked" not in everything_in(caught.value)
