@@ -66,6 +66,31 @@ class RunningPlatform:
         code, self._process = self._process.returncode, None
         return code
 
+    def signal(self, number: int) -> None:
+        """Send its process a signal."""
+        assert self._process is not None
+        self._process.send_signal(number)
+
+    def kill(self) -> None:
+        """End it as a power cut would; what it leaves behind is the test's to look for."""
+        self.signal(signal.SIGKILL)
+        self.ended()
+
+    def ended(self) -> int:
+        """Wait for its end; its exit code."""
+        assert self._process is not None
+        process, self._process = self._process, None
+        out, err = process.communicate(timeout=30)
+        assert "Traceback" not in out + err, err
+        return process.returncode
+
+    def children(self) -> dict[str, int]:
+        """Its processes by what they are: `server` and `host`."""
+        pid = self.ready["pid"]
+        found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        commands = {int(child): Path(f"/proc/{child}/cmdline").read_bytes() for child in found}
+        return {"host" if b"runtime.cli" in command else "server": child for child, command in commands.items()}
+
     @property
     def log(self) -> str:
         """What its processes logged."""
@@ -127,6 +152,31 @@ class RunningPlatform:
                 [(row["agent"], row["digest"]) for row in self.must("agent", "list", tenant)["agents"]],
             ]
         return seen
+
+
+POLICY = """\
+tenant: {tenant}
+roles:
+  nurse:
+    call: [vitals.*, greeting, odd.*]
+"""
+
+
+def prepared(platform: RunningPlatform, tenant: str, *nurses: str) -> None:
+    """Make a tenant with its policy, and a folder `TENANT-NAME` for each of its nurses."""
+    platform.must("tenant", "create", tenant)
+    (platform.folder / f"{tenant}.yaml").write_text(POLICY.format(tenant=tenant))
+    platform.must("policy", "apply", f"{tenant}.yaml")
+    for name in nurses:
+        platform.must("creds", "issue", tenant, name, "--role", "nurse", "--out", f"{tenant}-{name}")
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process runs; one that has ended and was not waited for does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 @contextlib.contextmanager
