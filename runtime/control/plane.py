@@ -158,6 +158,7 @@ class ControlPlane:
         if self._subscription is not None:
             with contextlib.suppress(BusError):
                 await self._subscription.drain()
+        self.state.changed.fire()  # hosts' polls end now, not at the end of their time
         await self._service.drain(_DRAIN_S)
         for task in self._background:
             task.cancel()

@@ -24,7 +24,7 @@ from runtime.host.tenant import HostedTenant
 log = logging.getLogger(__name__)
 
 DRAIN_TIMEOUT_S = 30.0
-AUDIT_TIMEOUT_S = 5.0
+AUDIT_TIMEOUT_S = 15.0
 
 
 class Host:

@@ -13,7 +13,7 @@ from pathlib import Path
 from runtime.bus.server import die_with_parent
 from runtime.wiring.logfiles import open_log
 
-STOP_TIMEOUT_S = 60.0  # draining, teardown and the last audit records take at most 46 s
+STOP_TIMEOUT_S = 75.0  # draining, teardown and the last audit records take at most 56 s
 _PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "PYTHONPATH", "VIRTUAL_ENV")
 
 
