@@ -142,6 +142,39 @@ async def test_answer_that_another_responder_sends_here_is_dropped(gate: Gate) -
     assert gate.served.reached == []
 
 
+async def test_request_forged_inside_gate_is_dropped(gate: Gate) -> None:
+    """SEC-1c: a stolen credential that may send in GATE writes a nurse's line; only the reply gives it away."""
+    intruder = await gate.connect(gate.realm.user(gate.realm.accounts["GATE"]))
+    line = info_line(gate.user("nurse"), gate.acme.key).partition(b": ")[2].decode()
+    delivered_as = gate_capability(gate.acme.key, "vitals.assess")
+    answers: list[Message] = []
+    await intruder.subscribe(f"{intruder.inbox_prefix}.>", answers.append)
+    for reply in (f"{intruder.inbox_prefix}.x.y", SUBJECT, "_R_x"):
+        await intruder.publish(delivered_as, b"{}", headers={"Nats-Request-Info": line}, reply=reply)
+    await gate.delivered(3)
+    await intruder.flush()
+    assert gate.dispatcher.counters.dropped == 3
+    assert answers == []
+    assert gate.served.reached == []
+    assert gate.records == []
+
+
+async def test_stored_message_that_a_consumer_delivers_here_is_dropped(gate: Gate) -> None:
+    """SEC-1c: should a role come by a consumer, what is stored arrives under its own subject, whatever that is."""
+    anybody = await gate.connect(gate.realm.user(gate.acme))
+    js = anybody.jetstream()
+    await js.add_stream(name="WARD", subjects=["ward.>"])
+    await js.publish("ward.beds", b'{"a":1}')
+    body = b'{"stream_name": "WARD", "config": {"durable_name": "c", "ack_policy": "explicit"}}'
+    made = await anybody.request("$JS.API.CONSUMER.DURABLE.CREATE.WARD.c", body, timeout=5)
+    assert b'"error"' not in made.data
+    await anybody.publish("$JS.API.CONSUMER.MSG.NEXT.WARD.c", b"1", reply=SUBJECT)
+    await gate.delivered()
+    assert (gate.seen[0].subject, gate.seen[0].reply[:8]) == ("ward.beds", "$JS.ACK.")
+    assert gate.dispatcher.counters.dropped == 1
+    assert gate.served.reached == []
+
+
 async def test_call_without_a_reply_is_dropped(gate: Gate) -> None:
     """SEC-1c: there are no fire-and-forget calls, not even by one who may call."""
     nurse = await gate.connect(gate.user("nurse"))
