@@ -11,7 +11,7 @@ def find_examples() -> Path:
         FileNotFoundError: The installation lacks it.
     """
     package = Path(str(importlib.resources.files("runtime")))
-    for folder in (package.parent / "examples", package / "_examples"):
+    for folder in (package / "_examples", package.parent / "examples"):
         if (folder / "healthcare").is_dir():
             return folder
     raise FileNotFoundError("the example agents are missing from this installation")
