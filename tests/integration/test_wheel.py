@@ -36,7 +36,7 @@ def test_installation_finds_its_configuration_and_examples_in_itself(installed: 
     found = subprocess.run(
         [sys.executable, "-P", "-c", FIND],
         cwd=tmp_path,
-        env={"PYTHONPATH": str(installed)},
+        env={"PYTHONPATH": str(installed), "PYTHONDONTWRITEBYTECODE": "1"},
         capture_output=True,
         text=True,
         check=True,
