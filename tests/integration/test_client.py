@@ -4,6 +4,7 @@ import asyncio
 import json
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from client_folders import write_client_folder
 from fixtures_server import JETSTREAM, MakeRealm, Realm, limits
 
 from authz.creds import Creds, format_creds
+from authz.keys import AccountSeed
 from authz.permissions import SubjectPermissions
 from runtime.bus.connection import Connection
 from runtime.bus.message import Message
@@ -196,8 +198,8 @@ async def test_expired_credentials_are_known_before_any_connection(realm: Realm,
 
 
 async def test_credentials_of_a_foreign_account_are_rejected(realm: Realm, tmp_path: Path) -> None:
-    stranger = realm.add_account("STRANGER")
-    (realm.folder / f"resolver/{stranger.key}.jwt").unlink()
+    # Made without the realm's help: the server's folder of accounts never has it, not for an instant.
+    stranger = replace(realm.accounts["ALPHA"], seed=AccountSeed.generate(), signing=AccountSeed.generate())
     folder = write_client_folder(realm, tmp_path / "stranger", realm.user(stranger))
     with pytest.raises(RejectedCredentialsError):
         async with Client.connect(folder):
