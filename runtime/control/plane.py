@@ -182,6 +182,14 @@ class ControlPlane:
             PLATFORM, role=role, name=name, user=user, csr=csr, ttl_s=ttl_s, principal=None
         )
 
+    def honours(self, user: str) -> bool:
+        """Whether a credential of the tenant `platform` is known and has not been revoked."""
+        view, record = self.state.tenant(PLATFORM), self.state.credential(PLATFORM, user)
+        if view is None or record is None or record.revoked_at is not None:
+            return False
+        revocations = view.record.revocations
+        return record.issued_at > max(revocations.get(user, 0), revocations.get("*", 0))
+
     async def host_ready(self, name: str, *, timeout_s: float, starting_is_ready: bool = False) -> bool:
         """Wait until the host `name` has polled, knows everything and has started what is deployed; whether it did.
 

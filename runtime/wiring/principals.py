@@ -39,7 +39,7 @@ class OwnPrincipal:
 
 
 async def ensure_issued(principal: OwnPrincipal, plane: ControlPlane, *, url: str, control: str) -> None:
-    """Write the principal's folder, unless it holds credentials for `url` with enough life left.
+    """Write the principal's folder, unless it holds unrevoked credentials for `url` with enough life left.
 
     Args:
         principal: Whom it is for.
@@ -51,7 +51,7 @@ async def ensure_issued(principal: OwnPrincipal, plane: ControlPlane, *, url: st
         ControlError: The control plane refuses.
         OSError: The folder cannot be written.
     """
-    if _serves_on(principal.folder, url=url, control=control):
+    if _serves_on(principal.folder, plane, url=url, control=control):
         return
     seed = UserSeed.generate()
     key, csr = new_client_key_and_csr()
@@ -73,9 +73,9 @@ async def ensure_issued(principal: OwnPrincipal, plane: ControlPlane, *, url: st
     await asyncio.to_thread(write_folder, principal.folder, contents)
 
 
-def _serves_on(folder: Path, *, url: str, control: str) -> bool:
+def _serves_on(folder: Path, plane: ControlPlane, *, url: str, control: str) -> bool:
     with contextlib.suppress(ClientError):
         found = read_folder(folder)
         lives = found.expires_at is not None and found.expires_at - time.time() > RENEW_BEFORE_S
-        return lives and (found.url, found.control) == (url, control)
+        return lives and (found.url, found.control) == (url, control) and plane.honours(found.user)
     return False

@@ -75,3 +75,13 @@ def count_of_audited_calls(platform: RunningPlatform) -> int:
         if "audit" in str(path):
             found += path.read_bytes().count(b'"resource":"odd.slow"')
     return found
+
+
+def test_platform_whose_own_credentials_were_revoked_starts_with_new_ones(tmp_path: Path) -> None:
+    with running_platform(tmp_path) as platform:
+        platform.must("creds", "revoke", "platform", "local")
+        platform.run("creds", "revoke", "platform", "operator")  # who revokes their own is cut off by it
+        assert platform.run("status").code == 3
+        platform.kill()
+        platform.start()
+        assert platform.must("status")["hosts"][0]["up_to_date"]
