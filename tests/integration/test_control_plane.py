@@ -13,6 +13,7 @@ from fixtures_control import LiveCaller, LivePlatform
 
 from authz.creds import Creds
 from authz.keys import UserSeed
+from authz.requestinfo import read_request_info
 from runtime.bus import subjects
 from runtime.bus.errors import InvalidSubjectError
 from runtime.bus.errors import RefusedError as ServerRefusedError
@@ -59,7 +60,7 @@ async def test_capability_call_reaches_the_host_in_gate_with_the_callers_identit
 
     (message,) = got
     assert message.reply.startswith("_R_.")
-    assert message.header_block.startswith(b"NATS/1.0\r\nNats-Request-Info: ")
+    assert read_request_info(message.header_block).user_jwt == nurse.creds.jwt  # the import is made with `share`
     with pytest.raises(ServerRefusedError):
         await nurse.connection.request("ai.capabilities.invoice.pay", b"{}", timeout=5)
 
