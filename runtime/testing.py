@@ -5,7 +5,9 @@
 
 Each call is made with a real token, minted for it, and passes the real dispatcher under the real, compiled policy:
 what is denied, over a limit, late or malformed fails here as it does in production, with the same errors as
-`runtime.client`. The agent may call others too, as its own role `agent:<name>`; `others` stands in for them.
+`runtime.client`. Sealing and signing are real too, with data keys made here: a call to a sensitive capability is
+sealed and signed unasked, as the client does. The agent may call others too, as its own role `agent:<name>`; `others`
+stands in for them.
 
 It has no server, so what nats-server refuses by itself (a publish, a connection) is not tried.
 """
@@ -37,9 +39,9 @@ from runtime.agent import (
     NotGrantedError,
     capability_table,
 )
-from runtime.bus.subjects import gate_capability, parse_gate_capability
+from runtime.bus import subjects
 from runtime.client.answers import failure_error
-from runtime.client.errors import CallFailedError, DeadlineError, DeniedError
+from runtime.client.errors import CallFailedError, DeadlineError, DeniedError, InvalidRequestError
 from runtime.dispatch import (
     AuditRecord,
     CallContext,
@@ -49,13 +51,20 @@ from runtime.dispatch import (
     ServedCapability,
     TenantView,
 )
-from runtime.envelope.messages import Failure, build_request, failure_headers_of, parse_response
+from runtime.envelope.datakey import DataKey
+from runtime.envelope.errors import KeyRefusedError
+from runtime.envelope.keyid import KeyId, KeyScope
+from runtime.envelope.keyring import Keyring
+from runtime.envelope.messages import Failure, build_request, failure_headers_of
+from runtime.envelope.sealedmessages import SealedResult, open_response, parse_any_response, seal_request
+from runtime.envelope.sender import HEADER, sign_sender
 from runtime.host.served import InlineCapability
 
 DEFAULT_ROLE = "caller"
 AnswerOf = Callable[[dict[str, Any]], Mapping[str, Any] | Awaitable[Mapping[str, Any]]]
 
 _LIFETIME_S = 3600
+_STAND_IN = "other"
 _DRAIN_S = 1.0
 
 
@@ -89,12 +98,15 @@ class Harness:
         self._waiting: dict[str, asyncio.Future[tuple[bytes, Mapping[str, str]]]] = {}
         self._replies = itertools.count(1)
         self._epoch = 0
+        self._keys = Keyring()
         self.records: list[AuditRecord] = []
         self.apply(policy or _open_policy(agent, self._served))
         self._dispatcher = Dispatcher(
             view=lambda: self._view,
             capabilities=self._served,
-            parse_subject=parse_gate_capability,
+            parse_subject=subjects.parse_gate_capability,
+            published_as=subjects.capability,
+            keys_of=lambda agent_id: _AgentKeys(self, agent_id),
             respond=self._answered,
             audit=self,
             limits=limits,
@@ -117,6 +129,7 @@ class Harness:
             self._role_keys.setdefault(role, AccountSeed.generate())
         keys = {self._role_keys[role].public.text: role for role in compiled.roles}
         trust = TenantTrust(tenant=compiled.tenant, account=self._account.public.text, roles=keys, revocations={})
+        self._policy = compiled
         self._view = TenantView(trust=trust, policy=compiled, epoch=self._epoch)
 
     def revoke(self, *, role: str = DEFAULT_ROLE, name: str = "tester") -> None:
@@ -133,6 +146,8 @@ class Harness:
         role: str = DEFAULT_ROLE,
         name: str = "tester",
         timeout: float | None = None,  # noqa: ASYNC109 - a deadline to pass on, not a scope
+        seal: str | None = None,
+        subject: str | None = None,
     ) -> dict[str, Any]:
         """Call a capability as a caller with `role`, and return its result.
 
@@ -142,19 +157,30 @@ class Harness:
             role: One of the policy's roles; `agent:<name>` for an agent's own.
             name: The caller's name, as the agent sees it.
             timeout: Seconds that the caller gives; the capability's own timeout is the upper bound.
+            seal: The label to seal under; unless given, that of a sensitive capability. What is sealed is signed.
+            subject: With a label, whom the data is about, such as `patient/4711`.
 
         Raises:
             CallFailedError: From `runtime.client`, the subclass says why: `DeniedError` and so on.
             UnknownRoleError: The policy has no such role.
         """
         plain = data.model_dump(mode="json", by_alias=True) if isinstance(data, BaseModel) else data
-        body = build_request(
-            agent_id=name,
-            correlation_id=str(uuid.uuid4()),
-            timestamp=time.time(),
-            data=json.dumps(plain, allow_nan=False).encode(),
+        data_bytes, cid = json.dumps(plain, allow_nan=False).encode(), str(uuid.uuid4())
+        served = self._served.get(capability)
+        label = seal or (served.sensitive if served is not None else None)
+        body = build_request(agent_id=name, correlation_id=cid, timestamp=time.time(), data=data_bytes)
+        if label is None:
+            return await self.call_raw(capability, body, role=role, name=name, timeout=timeout)
+        if not self._holds(role, label):
+            if seal is None:
+                await self._try_in_the_clear(capability, body, role=role, name=name)
+            failure = Failure(code=403, error="insufficient permissions", required=f"data:{label}", role=role)
+            raise failure_error(failure, cid)
+        dek = self.data_key(KeyScope.of(label, subject))
+        body = seal_request(
+            agent_id=name, capability=capability, correlation_id=cid, timestamp=time.time(), data=data_bytes, dek=dek
         )
-        return await self.call_raw(capability, body, role=role, name=name, timeout=timeout)
+        return await self.call_raw(capability, body, role=role, name=name, timeout=timeout, signed_as=cid)
 
     async def call_raw(
         self,
@@ -164,20 +190,38 @@ class Harness:
         role: str = DEFAULT_ROLE,
         name: str = "tester",
         timeout: float | None = None,  # noqa: ASYNC109 - a deadline to pass on, not a scope
+        signed_as: str | None = None,
     ) -> dict[str, Any]:
-        """Like `call`, with the bytes of the request as they are: bare data, an envelope, or nonsense."""
+        """Like `call`, with the bytes of the request as they are: bare data, an envelope, or nonsense.
+
+        With `signed_as`, they are signed by the caller's key under that correlation id.
+        """
         reply = f"_R_.test.{next(self._replies)}"
         waiting = self._waiting[reply] = asyncio.get_running_loop().create_future()
-        header_block = self._header_block(role, name, timeout)
-        subject = gate_capability(self._view.trust.account, capability)
+        signature = self._signature(role, name, capability, body, signed_as) if signed_as is not None else b""
+        header_block = self._header_block(role, name, timeout, signature)
+        subject = subjects.gate_capability(self._view.trust.account, capability)
         self._dispatcher.receive(subject, reply, body, header_block)
         payload, headers = await waiting
         code, text = failure_headers_of(headers)
-        answer = parse_response(payload, error_code=code, error_text=text)
+        answer = parse_any_response(payload, error_code=code, error_text=text)
         if isinstance(answer, Failure):
             raise failure_error(answer, answer.correlation_id or "")
+        if isinstance(answer, SealedResult):
+            dek = self._keys.opening_key(answer.key_id)
+            answer = open_response(answer, capability=capability, correlation_id=signed_as or "", dek=dek)
         result: dict[str, Any] = json.loads(answer.result)
         return result
+
+    def data_key(self, scope: KeyScope) -> DataKey:
+        """The active data key of a label or data subject; made at its first use."""
+        if self._keys.active(scope) is None:
+            self.rotate(scope)
+        return self._keys.sealing_key(scope)
+
+    def rotate(self, scope: KeyScope) -> None:
+        """Make a new version of a data key; what the older ones sealed still opens."""
+        self._keys = self._keys.rotated(DataKey.generate(self._keys.next_id(scope)))
 
     async def close(self) -> None:
         """End the calls that still run."""
@@ -187,6 +231,33 @@ class Harness:
         """Take an audit record: the harness is its dispatcher's sink."""
         self.records.append(record)
 
+    async def store(self, record: AuditRecord, /) -> None:
+        """Take an audit record that an answer waits for."""
+        self.records.append(record)
+
+    def key_for(self, agent: str, wanted: KeyId | KeyScope) -> DataKey:
+        """What the control plane would give to the host of an agent; a stand-in is given everything.
+
+        Raises:
+            KeyRefusedError: The agent's role does not hold the label, or there is no such key.
+        """
+        if agent != _STAND_IN and not self._holds(f"agent:{agent}", wanted.label):
+            raise KeyRefusedError(str(wanted))
+        if isinstance(wanted, KeyScope):
+            return self.data_key(wanted)
+        if self._keys.version(wanted) is None:
+            raise KeyRefusedError(str(wanted))
+        return self._keys.opening_key(wanted)
+
+    def _holds(self, role: str, label: str) -> bool:
+        compiled = self._policy.roles.get(role)
+        return compiled is not None and label in compiled.labels
+
+    async def _try_in_the_clear(self, capability: str, body: bytes, *, role: str, name: str) -> None:
+        """How a client learns that a capability is sensitive: whoever may not call it is told that first."""
+        with contextlib.suppress(InvalidRequestError):
+            await self.call_raw(capability, body, role=role, name=name)
+
     def _answered(self, reply: str, payload: bytes, headers: Mapping[str, str] | None, /) -> None:
         waiting = self._waiting.pop(reply)
         if not waiting.done():
@@ -195,11 +266,25 @@ class Harness:
     def _user(self, role: str, name: str) -> UserSeed:
         return self._users.setdefault((role, name), UserSeed.generate())
 
-    def _header_block(self, role: str, name: str, timeout: float | None) -> bytes:
+    def _signature(self, role: str, name: str, capability: str, body: bytes, correlation_id: str) -> bytes:
+        user = self._user(role, name)
+        value = sign_sender(
+            account=self._account.public.text,
+            user=user.public.text,
+            name=name,
+            subject=subjects.capability(capability),
+            ts=int(time.time()),
+            nonce=correlation_id,
+            payload=body,
+            sign=user.sign,
+        )
+        return f"{HEADER}: {value}\r\n".encode()
+
+    def _header_block(self, role: str, name: str, timeout: float | None, signature: bytes) -> bytes:
         """What nats-server delivers with a request that came through a service import with `share: true`."""
         line = {"acc": self._account.public.text, "kind": "Client", "jwt": self._credential(role, name)}
         deadline = b"" if timeout is None else b"Agent-Timeout: %d\r\n" % max(1, int(timeout * 1000))
-        return b"NATS/1.0\r\n" + deadline + b"Nats-Request-Info: " + json.dumps(line).encode() + b"\r\n\r\n"
+        return b"NATS/1.0\r\n" + deadline + signature + b"Nats-Request-Info: " + json.dumps(line).encode() + b"\r\n\r\n"
 
     def _credential(self, role: str, name: str) -> str:
         """The token of a caller, the same for all its calls."""
@@ -256,9 +341,10 @@ class _Other:
     """A capability of another agent, as a plain function."""
 
     answer: AnswerOf
-    agent_id: str = "other"
+    agent_id: str = _STAND_IN
     timeout_s: float = 30.0
     concurrency: int = 64
+    sensitive: str | None = None
 
     def validate(self, data: bytes, /) -> object:
         return json.loads(data)
@@ -270,6 +356,28 @@ class _Other:
 
     def encode(self, output: object, /) -> bytes:
         return json.dumps(output, allow_nan=False).encode()
+
+
+@dataclass(frozen=True, slots=True)
+class _AgentKeys:
+    """The data keys of an agent, as its host would get them; stand-ins for other agents may use all."""
+
+    harness: Harness
+    agent: str
+
+    def cached(self, key_id: KeyId, /) -> DataKey | None:
+        """None: each is asked for, so that a test's own policy counts at once."""
+        del key_id
+        return None
+
+    def cached_active(self, scope: KeyScope, /) -> DataKey | None:
+        """None, likewise."""
+        del scope
+        return None
+
+    async def fetch(self, wanted: KeyId | KeyScope, /) -> DataKey:
+        """Get the key if the agent's role holds its label."""
+        return self.harness.key_for(self.agent, wanted)
 
 
 class _AgentCaller(Caller):
@@ -286,10 +394,14 @@ class _AgentCaller(Caller):
         *,
         timeout: float,  # noqa: ASYNC109 - a deadline to pass on, not a scope
         correlation_id: str,  # noqa: ARG002 - each call has its own here
+        seal: str | None = None,
+        subject: str | None = None,
     ) -> dict[str, Any]:
         """Call as the agent; see `runtime.agent.Caller`."""
         try:
-            return await self._harness.call(capability, data, role=self._role, name=self._role[6:], timeout=timeout)
+            return await self._harness.call(
+                capability, data, role=self._role, name=self._role[6:], timeout=timeout, seal=seal, subject=subject
+            )
         except (DeniedError, UnknownRoleError) as error:
             raise NotGrantedError(capability) from error
         except DeadlineError as error:
@@ -300,5 +412,6 @@ class _AgentCaller(Caller):
 
 def _open_policy(agent: Agent, served: Mapping[str, ServedCapability]) -> str:
     """A policy under which every test passes that is not about policy. JSON is YAML."""
-    grants = {"call": sorted(served)}
+    labels = sorted({capability.sensitive for capability in served.values() if capability.sensitive is not None})
+    grants = {"call": sorted(served)} | ({"data": labels} if labels else {})
     return json.dumps({"tenant": "test", "roles": {DEFAULT_ROLE: grants}, "agents": {agent.name: grants}})

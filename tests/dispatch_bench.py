@@ -12,6 +12,9 @@ from authz.permissions import SubjectPermissions
 from authz.principals import Principal, TenantTrust
 from authz.tokens import encode_user
 from runtime.dispatch import AuditRecord, CallContext, Clock, Dispatcher, DispatchLimits, ServedCapability, TenantView
+from runtime.envelope.datakey import DataKey
+from runtime.envelope.errors import KeyRefusedError
+from runtime.envelope.keyid import KeyId, KeyScope
 
 NOW = 1_800_000_000
 CID = "7d0f1a52-6c1b-4a44-9d0e-0f4e5f6a7b8c"
@@ -44,12 +47,14 @@ class Verdict:
 
 @dataclass
 class Rules:
-    """A policy with `role: {capability}`."""
+    """A policy with `role: {capability}`, and labels likewise."""
 
     allowed: dict[str, set[str]]
+    labels: dict[str, set[str]] = field(default_factory=dict)
 
     def decide(self, principal: Principal, action: str, resource: str) -> Verdict:
-        allowed = action == "call" and resource in self.allowed.get(principal.role, set())
+        granted = {"call": self.allowed, "data": self.labels}[action]
+        allowed = resource in granted.get(principal.role, set())
         if allowed:
             return Verdict(allowed=True, reason="granted", rule=Line(4, "nurse: call vitals.*"))
         return Verdict(allowed=False, reason="no rule", rule=None)
@@ -68,6 +73,7 @@ class Served:
     agent_id: str = "vitals"
     timeout_s: float = 5.0
     concurrency: int = 4
+    sensitive: str | None = None
     validate: Callable[[bytes], Any] = json.loads
     encode: Callable[[Any], bytes] = field(default=lambda output: json.dumps(output).encode())
     reached: list[CallContext] = field(default_factory=list)
@@ -75,6 +81,33 @@ class Served:
     async def invoke(self, value: Any, context: CallContext) -> Any:
         self.reached.append(context)
         return await self.handler(value, context)
+
+
+@dataclass(eq=False)
+class KeysInMemory:
+    """Data keys: those at hand, and those to be fetched; `error` instead, and only once `gate` is open."""
+
+    at_hand: dict[KeyId | KeyScope, DataKey] = field(default_factory=dict)
+    elsewhere: dict[KeyId | KeyScope, DataKey] = field(default_factory=dict)
+    error: Exception | None = None
+    gate: asyncio.Event | None = None
+    fetched: list[str] = field(default_factory=list)
+
+    def cached(self, key_id: KeyId, /) -> DataKey | None:
+        return self.at_hand.get(key_id)
+
+    def cached_active(self, scope: KeyScope, /) -> DataKey | None:
+        return self.at_hand.get(scope)
+
+    async def fetch(self, wanted: KeyId | KeyScope, /) -> DataKey:
+        self.fetched.append(str(wanted))
+        if self.gate is not None:
+            await self.gate.wait()
+        if self.error is not None:
+            raise self.error
+        if wanted not in self.elsewhere:
+            raise KeyRefusedError(str(wanted))
+        return self.elsewhere[wanted]
 
 
 @dataclass(frozen=True)
@@ -108,13 +141,17 @@ class Bench:
         )
         self.served = Served()
         self.capabilities: dict[str, ServedCapability] = {"vitals.assess": self.served}
+        self.keys = KeysInMemory()
         self.answers: list[Answer] = []
         self.records: list[AuditRecord] = []
+        self.stored: list[AuditRecord] = []
         self.answered = asyncio.Event()
         self.dispatcher = Dispatcher(
             view=self.view,
             capabilities=self.capabilities,
             parse_subject=self.parse_subject,
+            published_as=self.published_as,
+            keys_of=self.keys_of,
             respond=self.respond,
             audit=self,
             clock=Clock(wall=lambda: self.time.wall, monotonic=lambda: self.time.monotonic),
@@ -141,7 +178,19 @@ class Bench:
         self.answers.append(Answer(reply, json.loads(payload), headers))
         self.answered.set()
 
+    @staticmethod
+    def published_as(capability: str) -> str:
+        return f"ai.capabilities.{capability}"
+
+    def keys_of(self, agent_id: str) -> "KeysInMemory":
+        assert agent_id == self.served.agent_id
+        return self.keys
+
     def record(self, record: AuditRecord, /) -> None:
+        self.records.append(record)
+
+    async def store(self, record: AuditRecord, /) -> None:
+        self.stored.append(record)
         self.records.append(record)
 
     def token(self, *, signer: AccountSeed | None = None, **changes: Any) -> str:

@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from dispatch_bench import Rules, Served
+from dispatch_bench import KeysInMemory, Rules, Served
 from fixtures_server import JETSTREAM, MakeRealm, Realm, TestAccount, limits
 from toyplatform import RawClient
 
@@ -24,6 +24,7 @@ from authz.permissions import ResponsePermission, SubjectPermissions
 from authz.principals import TenantTrust
 from runtime.bus.connection import Connection
 from runtime.bus.message import Message
+from runtime.bus.subjects import capability as subject_of_capability
 from runtime.bus.subjects import gate_capabilities_all, gate_capabilities_export, parse_gate_capability
 from runtime.dispatch import AuditRecord, Dispatcher, TenantView
 
@@ -65,6 +66,7 @@ class Gate:
             roles={key.public.text: role for role, key in self.acme.roles.items()},
             revocations={},
         )
+        self.keys = KeysInMemory()
         self.records: list[AuditRecord] = []
         self.seen: list[Message] = []
         self._delivered = asyncio.Condition()
@@ -79,12 +81,17 @@ class Gate:
             view=lambda: TenantView(trust=self.trust, policy=self.rules, epoch=1),
             capabilities={"vitals.assess": self.served},
             parse_subject=parse_gate_capability,
+            published_as=subject_of_capability,
+            keys_of=lambda _: self.keys,
             respond=host.respond,
             audit=self,
         )
         await host.subscribe(subject, self._receive, queue="hosts")
 
     def record(self, record: AuditRecord, /) -> None:
+        self.records.append(record)
+
+    async def store(self, record: AuditRecord, /) -> None:
         self.records.append(record)
 
     def trusting(self, **changes: Any) -> None:

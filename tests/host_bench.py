@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from dispatch_bench import KeysInMemory
 from msgspec.structs import replace
 
 from authz.claims import UserClaims
@@ -164,6 +165,16 @@ class ControlDouble:
         return self.stored[digest]
 
 
+@dataclass(eq=False)
+class KeysDouble(KeysInMemory):
+    """Data keys in memory, and whether they were forgotten."""
+
+    dropped: bool = False
+
+    def drop(self) -> None:
+        self.dropped = True
+
+
 class TenantBench:
     """The tenant `st-marys` with the roles nurse and billing, on one host."""
 
@@ -174,6 +185,7 @@ class TenantBench:
         self.connector, self.control = ConnectorDouble(), ControlDouble()
         self.lease = True
         self.records: list[AuditRecord] = []
+        self.keys: dict[tuple[str, str], list[KeysDouble]] = {}
         self.changed = asyncio.Event()
         self._numbers = itertools.count(1)
         self.snapshot = TenantSnapshot(
@@ -191,6 +203,8 @@ class TenantBench:
             audit=self,
             subject_of=lambda account, capability: f"tenant.{account}.capabilities.{capability}",
             parse_subject=self.parse_subject,
+            published_as=lambda capability: f"ai.capabilities.{capability}",
+            open_keys=self.open_keys,
             lease_holds=lambda: self.lease,
             report_changed=self.changed.set,
         )
@@ -203,6 +217,14 @@ class TenantBench:
 
     def record(self, record: AuditRecord, /) -> None:
         self.records.append(record)
+
+    async def store(self, record: AuditRecord, /) -> None:
+        self.records.append(record)
+
+    def open_keys(self, tenant: str, agent: str) -> KeysDouble:
+        opened = KeysDouble()
+        self.keys.setdefault((tenant, agent), []).append(opened)
+        return opened
 
     def packed(self, agent: str, code: str) -> Deployed:
         """Store the code as a snapshot, and name it as the next deployment of `agent`."""

@@ -19,7 +19,9 @@ from runtime.agent.errors import (
     OutputInvalidError,
     RequestRejectedError,
 )
+from runtime.agent.faults import rejection
 from runtime.agent.invocation import Caller, CallerInfo, Invocation
+from runtime.agent.models import Model, Sensitive
 from runtime.agent.table import CapabilitySpec, capability_table
 
 __all__ = [
@@ -36,9 +38,12 @@ __all__ = [
     "HandlerExitError",
     "InputInvalidError",
     "Invocation",
+    "Model",
     "NotGrantedError",
     "OutputInvalidError",
     "RequestRejectedError",
+    "Sensitive",
     "capability",
     "capability_table",
+    "rejection",
 ]

@@ -23,22 +23,29 @@ MAX_NAME_LENGTH: Final = 128
 DECLARATION: Final = "__garrison_capability__"
 
 _NAME: Final = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+){0,3}")
+_LABEL: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _Handler = TypeVar("_Handler", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Declaration:
-    """What `@capability` says about one method: timeout in seconds, concurrency in calls at a time."""
+    """What `@capability` says about one method: timeout in seconds, concurrency in calls at a time, its label."""
 
     name: str
     timeout: float
     concurrency: int
     idempotent: bool
+    sensitive: str | None = None
 
 
 def is_capability_name(name: object) -> bool:
     """Whether `name` can name a capability on the wire, and isn't longer than `MAX_NAME_LENGTH`."""
     return isinstance(name, str) and len(name) <= MAX_NAME_LENGTH and _NAME.fullmatch(name) is not None
+
+
+def is_label(text: object) -> bool:
+    """Whether `text` can name a class of sensitive data."""
+    return isinstance(text, str) and _LABEL.fullmatch(text) is not None
 
 
 def capability(
@@ -47,6 +54,7 @@ def capability(
     timeout: float = DEFAULT_TIMEOUT_S,
     concurrency: int = DEFAULT_CONCURRENCY,
     idempotent: bool = False,
+    sensitive: str | None = None,
 ) -> Callable[[_Handler], _Handler]:
     """Make a method the handler of capability `name`.
 
@@ -58,6 +66,8 @@ def capability(
         timeout: seconds that one call may take, above 0 and up to 30.
         concurrency: calls that may run at a time, 1 to 10,000.
         idempotent: whether a caller may safely repeat a call whose answer it did not get.
+        sensitive: the label of what it takes and gives, such as `phi`: requests must then be sealed under that
+            label and signed by their callers, answers are sealed, and each call is on record before it is answered.
 
     Raises:
         AgentDefinitionError: an argument is out of its range, or the decorated thing is not a function.
@@ -67,7 +77,12 @@ def capability(
         fix = 'write @capability("name") with 1 to 4 tokens of [a-z0-9_-] joined by dots'
         raise AgentDefinitionError(where, "not a capability name", fix)
     _check_limits(where, timeout, concurrency, idempotent)
-    declaration = Declaration(name=name, timeout=float(timeout), concurrency=concurrency, idempotent=idempotent)
+    if sensitive is not None and not is_label(sensitive):
+        fix = 'give a label of [a-z0-9_-], such as "phi", or None'
+        raise AgentDefinitionError(where, "`sensitive` is not a data label", fix)
+    declaration = Declaration(
+        name=name, timeout=float(timeout), concurrency=concurrency, idempotent=idempotent, sensitive=sensitive
+    )
 
     def declare(handler: _Handler) -> _Handler:
         if not inspect.isfunction(handler):

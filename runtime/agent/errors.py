@@ -59,7 +59,7 @@ class InputInvalidError(AgentError):
     """The data of a request doesn't fit the handler's input model.
 
     Attributes:
-        fields: at least one fault, at most `schemas.MAX_FAULTS`.
+        fields: at least one fault, at most `faults.MAX_FAULTS`.
     """
 
     def __init__(self, fields: list[FieldFault]) -> None:
@@ -71,7 +71,7 @@ class OutputInvalidError(AgentError):
     """A handler's result doesn't fit what the handler declares to answer with.
 
     Attributes:
-        fields: at least one fault, at most `schemas.MAX_FAULTS`. For the log, not for the caller.
+        fields: at least one fault, at most `faults.MAX_FAULTS`. For the log, not for the caller.
     """
 
     def __init__(self, fields: list[FieldFault]) -> None:

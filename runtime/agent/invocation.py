@@ -14,7 +14,7 @@ from typing import Any, Literal, Protocol
 
 from pydantic import BaseModel
 
-from runtime.agent.capability import is_capability_name
+from runtime.agent.capability import is_capability_name, is_label
 from runtime.agent.errors import DeadlinePassedError, NotGrantedError
 
 
@@ -45,6 +45,8 @@ class Caller(Protocol):
         *,
         timeout: float,  # noqa: ASYNC109 - a deadline to pass on, not a scope
         correlation_id: str,
+        seal: str | None = None,
+        subject: str | None = None,
     ) -> dict[str, Any]:
         """The `result` that `capability` answered with.
 
@@ -53,6 +55,8 @@ class Caller(Protocol):
             data: the request's data, JSON types only.
             timeout: seconds, never more than the calling handler has left.
             correlation_id: of the call being answered, so that both are one trace.
+            seal: the label to seal under, already checked; None leaves it to what the capability asks for.
+            subject: whom the data is about, such as `patient/4711`; needs `seal`.
 
         Raises:
             NotGrantedError: the agent's role doesn't allow the call.
@@ -73,6 +77,8 @@ class NoCaller:
         *,
         timeout: float,  # noqa: ARG002, ASYNC109 - the port's signature
         correlation_id: str,  # noqa: ARG002 - the port's signature
+        seal: str | None = None,  # noqa: ARG002 - the port's signature
+        subject: str | None = None,  # noqa: ARG002 - the port's signature
     ) -> dict[str, Any]:
         """Refuse.
 
@@ -135,6 +141,9 @@ class Invocation:
         capability: str,
         data: Mapping[str, Any] | BaseModel,
         timeout: float | None = None,  # noqa: ASYNC109 - a deadline to pass on, not a scope
+        *,
+        seal: str | None = None,
+        subject: str | None = None,
     ) -> dict[str, Any]:
         """Call another capability under the agent's own role.
 
@@ -142,20 +151,34 @@ class Invocation:
             capability: its name.
             data: its request, a mapping of JSON types or a pydantic model.
             timeout: seconds; at most what is left of this call, which is also the default.
+            seal: the label to seal the request under, such as `phi`; the agent's role must hold it.
+            subject: whom the data is about, such as `patient/4711`: sealed under that data subject's own key.
 
         Raises:
+            ValueError: `seal` is not a label, or there is a `subject` without it.
             NotGrantedError: the agent's role doesn't allow it, or the name can't be a capability's.
             DeadlinePassedError: no time is left, or no answer came in time.
             CallRefusedError: the capability answered with a failure.
         """
         if not is_capability_name(capability):
             raise NotGrantedError(capability, "not a capability name:")
+        if seal is not None and not is_label(seal):
+            raise ValueError("`seal` is not a data label")
+        if subject is not None and seal is None:
+            raise ValueError("a data `subject` goes with the label to `seal` under")
         left = self.remaining()
         allowed = left if timeout is None else min(timeout, left)
         if not allowed > 0:
             raise DeadlinePassedError(capability)
         payload = data.model_dump(mode="json", by_alias=True) if isinstance(data, BaseModel) else data
-        return await self.caller.call(capability, payload, timeout=allowed, correlation_id=self.correlation_id)
+        return await self.caller.call(
+            capability,
+            payload,
+            timeout=allowed,
+            correlation_id=self.correlation_id,
+            seal=seal,
+            subject=subject,
+        )
 
 
 def agent_logger(agent: str) -> logging.Logger:

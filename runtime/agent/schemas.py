@@ -7,12 +7,12 @@ repeat values.
 It does not read the envelope: the bytes given are the request's data alone.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic.errors import PydanticInvalidForJsonSchema, PydanticUserError
-from pydantic_core import ErrorDetails, PydanticSerializationError
+from pydantic_core import PydanticSerializationError
 
 from runtime.agent.errors import (
     AgentDefinitionError,
@@ -21,21 +21,23 @@ from runtime.agent.errors import (
     OutputInvalidError,
     one_line,
 )
+from runtime.agent.faults import DiscreetFaults, faults_of, names_in
 from runtime.agent.finite import find_non_finite, may_hold_float
 
-MAX_FAULTS: Final = 20
-_MANY_FAULTS: Final = 500
 # How pydantic writes NaN and infinity, by its settings. Its default, null, would be a lie about a measurement.
 _NON_FINITE_TRACES: Final = (b"null", b"NaN", b"Infinity")
 _OBJECT_FIX: Final = "annotate it with a pydantic model or `dict`"
 
 
-def input_codec(annotation: Any, where: str) -> tuple[Callable[[bytes], Any], dict[str, Any]]:
+def input_codec(
+    annotation: Any, where: str, *, discreet: bool = False
+) -> tuple[Callable[[bytes], Any], dict[str, Any]]:
     """The validator of a handler's request, and its JSON schema.
 
     Args:
         annotation: the type of the handler's `request` parameter.
         where: the handler, for error messages.
+        discreet: whether what is wrong with a request is told without any word of what it says.
 
     Raises:
         AgentDefinitionError: the type isn't one that arrives as a JSON object.
@@ -44,15 +46,17 @@ def input_codec(annotation: Any, where: str) -> tuple[Callable[[bytes], Any], di
     schema = _object_schema(adapter, where, "request", validation=True)
     parse = adapter.validator.validate_json
     check_finite = may_hold_float(adapter.core_schema)
+    faults = DiscreetFaults(names_in(schema)).of if discreet else faults_of
+    shown = DiscreetFaults(names_in(schema)).path if discreet else str
 
     def validate_input(raw: bytes) -> Any:
         try:
             value = parse(raw)
         except ValidationError as error:
             # `from None`: the original's text holds the caller's values.
-            raise InputInvalidError(_faults(error)) from None
+            raise InputInvalidError(faults(error)) from None
         if check_finite and (path := find_non_finite(value)) is not None:
-            raise InputInvalidError([FieldFault(path=path, message="must be a finite number")])
+            raise InputInvalidError([FieldFault(path=shown(path), message="must be a finite number")])
         return value
 
     return validate_input, schema
@@ -77,7 +81,7 @@ def output_codec(annotation: Any, where: str) -> tuple[Callable[[Any], bytes], d
         try:
             value = check(result)
         except ValidationError as error:
-            raise OutputInvalidError(_faults(error)) from None
+            raise OutputInvalidError(faults_of(error)) from None
         encoded = _serialize(serialize, value)
         if check_finite and any(trace in encoded for trace in _NON_FINITE_TRACES):
             _refuse_non_finite(adapter, value)
@@ -130,24 +134,3 @@ def _is_object(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> boo
     if choices:
         return all(_is_object(choice, definitions) for choice in choices)
     return schema.get("type") == "object"
-
-
-def _faults(error: ValidationError) -> list[FieldFault]:
-    # Listing is the costly part: 30,000 faults of one hostile request take as long as its parsing did.
-    if error.error_count() > _MANY_FAULTS:
-        return [FieldFault(path="", message=f"{error.error_count()} faults, too many to list")]
-    details = error.errors(include_url=False, include_input=False)
-    return [_fault(detail) for detail in details[:MAX_FAULTS]]
-
-
-def _fault(detail: ErrorDetails) -> FieldFault:
-    if detail["type"] in {"value_error", "assertion_error"}:
-        message = str(detail.get("ctx", {}).get("error", detail["msg"]))
-    else:
-        message = detail["msg"]
-    return FieldFault(path=_path(detail["loc"]), message=one_line(message) or "is not valid")
-
-
-def _path(location: Iterable[int | str]) -> str:
-    steps = (f"[{step}]" if isinstance(step, int) else f".{step}" for step in location)
-    return one_line("".join(steps).lstrip("."))

@@ -38,6 +38,7 @@ class CapabilitySpec:
         timeout: seconds a call may take.
         concurrency: calls that may run at a time.
         idempotent: whether a call may safely be repeated.
+        sensitive: the label of its data, None for plain data.
         validate_input: JSON bytes to the handler's request; raises `InputInvalidError`.
         invoke: runs the handler on (request, invocation).
         encode_output: the handler's result to JSON bytes; raises `OutputInvalidError`.
@@ -50,6 +51,7 @@ class CapabilitySpec:
     timeout: float
     concurrency: int
     idempotent: bool
+    sensitive: str | None
     validate_input: Callable[[bytes], Any]
     invoke: Invoke
     encode_output: Callable[[Any], bytes]
@@ -106,13 +108,14 @@ def _spec(
         raise AgentDefinitionError(where, "it yields", "return one result")
     wants_context, request, result = _signature(source, where)
     is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(source)
-    validate_input, input_schema = input_codec(request, where)
+    validate_input, input_schema = input_codec(request, where, discreet=declaration.sensitive is not None)
     encode_output, output_schema = output_codec(result, where)
     return CapabilitySpec(
         name=declaration.name,
         timeout=declaration.timeout,
         concurrency=declaration.concurrency,
         idempotent=declaration.idempotent,
+        sensitive=declaration.sensitive,
         validate_input=validate_input,
         invoke=(async_invoker if is_async else thread_invoker)(method, wants_context=wants_context),
         encode_output=encode_output,
@@ -176,6 +179,7 @@ def _listed_spec(agent: Agent, name: str) -> CapabilitySpec:
         timeout=DEFAULT_TIMEOUT_S,
         concurrency=DEFAULT_CONCURRENCY,
         idempotent=False,
+        sensitive=None,
         validate_input=validate_input,
         invoke=(async_invoker if is_async else thread_invoker)(method, wants_context=False),
         encode_output=encode_output,

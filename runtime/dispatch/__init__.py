@@ -3,7 +3,7 @@
 from runtime.dispatch.errors import InputRefusedError, RequestRefusedError, UnavailableError
 from runtime.dispatch.limits import DispatchLimits
 from runtime.dispatch.outcomes import AuditRecord, AuditSink, Counters
-from runtime.dispatch.ports import CallContext, Clock, Respond, ServedCapability, TenantView
+from runtime.dispatch.ports import CallContext, Clock, KeysOf, KeySource, Respond, ServedCapability, TenantView
 from runtime.dispatch.procedure import Dispatcher
 
 __all__ = [
@@ -15,6 +15,8 @@ __all__ = [
     "DispatchLimits",
     "Dispatcher",
     "InputRefusedError",
+    "KeySource",
+    "KeysOf",
     "RequestRefusedError",
     "Respond",
     "ServedCapability",

@@ -39,7 +39,7 @@ class RefusedError(DispatchError):
         code: The code on the wire.
         reason: A short slug for audit and log: `expired`, `no-slot`.
         error: Text for the caller.
-        required: What was missing, for 403.
+        required: What was missing: for 400 `sealed:phi`, for 401 `signed`, for 403 `call:vitals.assess`.
         role: The caller's role, for 403.
         retry_after: Seconds, for 429.
         fields: What is wrong with the input, for 422.

@@ -12,6 +12,7 @@ from authz.principals import Principal, TenantTrust
 from runtime.dispatch.errors import Effect, RefusedError
 from runtime.dispatch.ports import Decision
 from runtime.envelope.errors import one_line
+from runtime.envelope.keyid import KeyId
 from runtime.envelope.messages import Failure, FieldFault
 
 _OK = 200
@@ -39,6 +40,8 @@ class AuditRecord(msgspec.Struct, frozen=True, kw_only=True):
         correlation_id: The same as in the answer and the log.
         agent_id: The agent that served it.
         epoch: The revision of the tenant's policy.
+        key_id: The key that the request was sealed with; None if it came in the clear.
+        data_subject: Whom that key's data is about; None where the key does not say.
     """
 
     at: float
@@ -57,6 +60,8 @@ class AuditRecord(msgspec.Struct, frozen=True, kw_only=True):
     correlation_id: str
     agent_id: str | None
     epoch: int
+    key_id: str | None = None
+    data_subject: str | None = None
 
     def as_dict(self) -> dict[str, object]:
         """Return the record as plain JSON values."""
@@ -64,10 +69,13 @@ class AuditRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AuditSink(Protocol):
-    """Takes audit records; buffered, does not block. Raises when it can't take one: then no result is sent."""
+    """Takes audit records. Raises when it can't take one: then no result is sent."""
 
     def record(self, record: AuditRecord, /) -> None:
-        """Take one record."""
+        """Take one record; buffered, does not block."""
+
+    async def store(self, record: AuditRecord, /) -> None:
+        """Return when the record is durable: for calls about sensitive data."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -124,6 +132,7 @@ def record_of(
     refusal: RefusedError | None,
     correlation_id: str,
     agent_id: str | None,
+    key_id: KeyId | None,
     now: float,
 ) -> AuditRecord:
     """Return the record of one request's end; `refusal` is None where it was answered with a result."""
@@ -145,6 +154,8 @@ def record_of(
         correlation_id=correlation_id,
         agent_id=agent_id,
         epoch=epoch,
+        key_id=str(key_id) if key_id is not None else None,
+        data_subject=key_id.subject if key_id is not None else None,
     )
 
 

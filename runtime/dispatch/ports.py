@@ -8,9 +8,37 @@ from typing import Protocol
 import msgspec
 
 from authz.principals import Principal, TenantTrust
+from runtime.envelope.datakey import DataKey
+from runtime.envelope.keyid import KeyId, KeyScope
 
 ParseSubject = Callable[[str], tuple[str, str] | None]
 """Takes a delivered subject apart into (account, capability); None for any other subject."""
+
+PublishedAs = Callable[[str], str]
+"""Builds the subject that a caller publishes on to reach a capability."""
+
+
+class KeySource(Protocol):
+    """The data keys that one agent may use. What is at hand comes at once; only the rest is waited for."""
+
+    def cached(self, key_id: KeyId, /) -> DataKey | None:
+        """Return that version if it is at hand."""
+
+    def cached_active(self, scope: KeyScope, /) -> DataKey | None:
+        """Return the version that seals, if it is at hand."""
+
+    async def fetch(self, wanted: KeyId | KeyScope, /) -> DataKey:
+        """Get that version, or the one that seals.
+
+        Raises:
+            KeyDestroyedError: It was destroyed.
+            KeyRefusedError: It is not given to this agent.
+            KeyUnavailableError: It could not be had this time.
+        """
+
+
+KeysOf = Callable[[str], KeySource]
+"""Gives the keys of an agent, by its id."""
 
 
 class Respond(Protocol):
@@ -91,6 +119,10 @@ class ServedCapability(Protocol):
     @property
     def concurrency(self) -> int:
         """How many calls may run at once."""
+
+    @property
+    def sensitive(self) -> str | None:
+        """The label under which requests must be sealed, and signed by their callers; None for plain data."""
 
     def validate(self, data: bytes, /) -> object:
         """Read the input by the handler's model; raises `InputRefusedError`."""

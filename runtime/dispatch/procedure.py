@@ -5,56 +5,41 @@ Rules it keeps:
     - `receive` never raises and never waits: it is called from a connection's read loop. Handlers run in tasks.
     - Each message with a service reply is answered exactly once; others are dropped and counted (SEC-1c).
     - One view of the tenant decides a request; a new view counts from the next message on.
+    - What opens a request and seals its answer is at hand before its handler runs. A cached key costs no wait; only a
+      missing one moves the call into its task before step 9.
     - A 503 means that no handler was started: the caller may safely repeat the request.
     - A slot is held until the handler has really ended, even when its caller has long been told 408.
 
-It does not subscribe, load agents, seal or verify signatures, and knows no connection.
+It does not subscribe, load agents or unwrap keys, and knows no connection.
 """
 
 import asyncio
-import logging
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
 from functools import partial
 
-from authz.principals import Principal, PrincipalCache
-from runtime.dispatch import steps
+from authz.principals import PrincipalCache
+from runtime.dispatch import secured, steps
+from runtime.dispatch.answering import Answers
+from runtime.dispatch.call import Call
 from runtime.dispatch.errors import RefusedError
 from runtime.dispatch.identifiers import CorrelationIds
 from runtime.dispatch.limits import DispatchLimits, Slots, TokenBucket
-from runtime.dispatch.outcomes import AuditSink, Counters, failure_of, record_of
+from runtime.dispatch.outcomes import AuditSink, Counters
 from runtime.dispatch.ports import (
     CallContext,
     Clock,
-    Decision,
+    KeysOf,
     ParseSubject,
+    PublishedAs,
     Respond,
     ServedCapability,
     TenantView,
 )
-from runtime.envelope.messages import Request, build_error
+from runtime.envelope.messages import Request
 from runtime.envelope.replay import ReplayWindow
+from runtime.envelope.sealedmessages import SealedRequest
 
-log = logging.getLogger(__name__)
-
-_UNKNOWN_AGENT = "host"  # who answers what never came as far as an agent
-_UNAUTHENTICATED = 401
 _CANCEL_GRACE_S = 1.0
-
-
-@dataclass(kw_only=True, slots=True)
-class Call:
-    """One request on its way: what is known of it so far, and what must be given back at its end."""
-
-    reply: str
-    correlation_id: str
-    view: TenantView | None = None
-    capability: str = ""
-    principal: Principal | None = None
-    decision: Decision | None = None
-    served: ServedCapability | None = None
-    holds_slot: bool = False
-    answered: bool = False
 
 
 class Dispatcher:
@@ -64,6 +49,8 @@ class Dispatcher:
         view: Gives the tenant's current view; raises `UnavailableError` when there is none to rely on.
         capabilities: What is served now; may change between messages.
         parse_subject: Takes a delivered subject apart into (account, capability).
+        published_as: Builds the subject that callers publish on, which is what they sign.
+        keys_of: Gives the data keys that an agent may use.
         respond: Sends an answer.
         audit: Takes the record of each decision.
         clock: Where time comes from.
@@ -76,6 +63,8 @@ class Dispatcher:
         view: Callable[[], TenantView],
         capabilities: Mapping[str, ServedCapability],
         parse_subject: ParseSubject,
+        published_as: PublishedAs,
+        keys_of: KeysOf,
         respond: Respond,
         audit: AuditSink,
         clock: Clock | None = None,
@@ -84,40 +73,37 @@ class Dispatcher:
         self._view = view
         self._capabilities = capabilities
         self._parse_subject = parse_subject
-        self._respond = respond
-        self._audit = audit
+        self._published_as = published_as
+        self._keys_of = keys_of
         self._clock = clock or Clock()
         self._limits = limits or DispatchLimits()
+        self._answers = Answers(respond=respond, audit=audit, clock=self._clock, limits=self._limits)
         self._bucket = TokenBucket(rate_per_s=self._limits.rate_per_s, burst=self._limits.burst)
-        self._unknown_callers = TokenBucket(
-            rate_per_s=self._limits.unauthenticated_records_per_s, burst=self._limits.unauthenticated_records_per_s
-        )
         self._slots = Slots(share=self._limits.share)
         self._principals = PrincipalCache(capacity=self._limits.principals)
         self._window = ReplayWindow()
         self._ids = CorrelationIds()
         self._running: dict[asyncio.Task[None], Call] = {}
         self._draining = False
-        self._counters = Counters()
 
     @property
     def counters(self) -> Counters:
         """What this dispatcher has seen so far."""
-        self._counters.in_flight = len(self._running)
-        return self._counters
+        self._answers.counters.in_flight = len(self._running)
+        return self._answers.counters
 
     def receive(self, subject: str, reply: str, data: bytes, header_block: bytes) -> None:
         """Take one delivered message through the procedure. Never raises, never waits."""
-        self._counters.received += 1
+        self._answers.counters.received += 1
         if not steps.is_answerable(reply):  # (1)
-            self._counters.dropped += 1
+            self._answers.counters.dropped += 1
             return
         call = Call(reply=reply, correlation_id=self._ids.next())
         try:
             self._before_handler(call, subject, data, header_block)
         except Exception as error:  # noqa: BLE001 - an error is a deny
             self._free_slot(call)
-            self._answer_refusal(call, steps.refusal_of(error, "dispatch", call.correlation_id))
+            self._answers.refusal(call, steps.refusal_of(error, "dispatch", call.correlation_id))
 
     def lame_duck(self) -> None:
         """Refuse new requests with 503; go on with those that were accepted."""
@@ -140,7 +126,7 @@ class Dispatcher:
         left = (await asyncio.wait(chosen, timeout=timeout))[1] if chosen else set()
         for task in left:
             stopping = RefusedError(500, "drain-over", error="the agent stopped before it had answered")
-            self._answer_refusal(self._running[task], stopping)
+            self._answers.refusal(self._running[task], stopping)
             task.cancel()
         if left:
             await asyncio.wait(left, timeout=_CANCEL_GRACE_S)
@@ -163,12 +149,26 @@ class Dispatcher:
         call.holds_slot = True
         request = steps.parse(data, call.correlation_id)  # (6)
         call.correlation_id = request.correlation_id
+        secured.require_sealed(request, call.served)  # (6)
         seconds = steps.allowed_seconds(header_block, call.served.timeout_s)  # (6)
-        # (7) verify the sender's signature: not built yet. No capability requires one until data is labelled as
-        #     sensitive, and an `Agent-Sender` header is ignored: every principal here is `asserted`.
-        # (8) open: not built yet. Sealed requests are refused in (6), and no capability is sensitive yet.
-        # (9) replay: bare data has no correlation id of its own and no time, so a copy of it can't be recognised.
-        steps.refuse_replay(request, principal, self._window, wall)  # (9)
+        call.principal = principal = secured.verify_sender(  # (7)
+            header_block,
+            data,
+            request,
+            principal,
+            subject=partial(self._published_as, call.capability),
+            is_required=call.served.sensitive is not None,
+            now=wall,
+        )
+        if isinstance(request, SealedRequest):
+            call.key_id = request.key_id
+            secured.require_label(request, principal, view.policy)  # (8)
+            keys = secured.keys_at_hand(request, self._keys_of(call.served.agent_id))  # (8)
+            if keys is not None:
+                request = self._open(call, request, keys)  # (8)
+        if isinstance(request, Request):  # else it waits for a key in its task: (8) and (9) are done there
+            # (9) replay: bare data has no correlation id of its own and no time, so a copy can't be recognised.
+            steps.refuse_replay(request, principal, self._window, wall)  # (9)
         context = CallContext(
             capability=call.capability,
             agent_id=call.served.agent_id,
@@ -178,8 +178,20 @@ class Dispatcher:
         )
         self._start(call, call.served, request, context, seconds)
 
+    @staticmethod
+    def _open(call: Call, sealed: SealedRequest, keys: secured.CallKeys) -> Request:
+        """(8) Open the request, and note what its answer is to be sealed with."""
+        request = secured.open_sealed(sealed, call.capability, keys.opening)
+        call.sealing_key = keys.sealing
+        return request
+
     def _start(
-        self, call: Call, served: ServedCapability, request: Request, context: CallContext, seconds: float
+        self,
+        call: Call,
+        served: ServedCapability,
+        request: Request | SealedRequest,
+        context: CallContext,
+        seconds: float,
     ) -> None:
         """Hand the call to a task of its own, under a timer: `asyncio.wait_for` costs ten times as much."""
         loop = asyncio.get_running_loop()
@@ -188,25 +200,43 @@ class Dispatcher:
         timer = loop.call_later(seconds, self._deadline_passed, call, task)
         task.add_done_callback(partial(self._handler_ended, call, timer))
 
-    async def _handle(self, call: Call, served: ServedCapability, request: Request, context: CallContext) -> None:
+    async def _handle(
+        self, call: Call, served: ServedCapability, request: Request | SealedRequest, context: CallContext
+    ) -> None:
         """Steps 10 to 14. Author's code runs in 10, 11 and 12: whatever it raises ends here."""
         try:
+            if isinstance(request, SealedRequest):
+                keys = await secured.fetch_keys(request, self._keys_of(served.agent_id))  # (8)
+                request = self._open(call, request, keys)  # (8)
+                steps.refuse_replay(request, context.principal, self._window, self._clock.wall())  # (9)
             value = steps.validate(request, served)  # (10)
             output = await steps.invoke(value, context, served)  # (11)
-            # (12) seal: not built yet, as (8); every answer is plaintext inside TLS.
-            body = steps.encode(output, context, served, self._clock.wall(), self._limits.max_payload_bytes)  # (12)
+            now, most = self._clock.wall(), self._limits.max_payload_bytes
+            body = steps.encode(output, context, served, now=now, most=most, key=call.sealing_key)  # (12)
         except (asyncio.CancelledError, GeneratorExit):
             raise  # by the deadline or a drain, which have answered; `_handler_ended` sees to what has not
         except BaseException as error:  # noqa: BLE001 - a handler's SystemExit must not end the host (P5)
             self._free_slot(call)
-            self._answer_refusal(call, steps.refusal_of(error, f"`{call.capability}`", call.correlation_id))
+            self._answers.refusal(call, self._refusal_of(call, served, error))
         else:
             self._free_slot(call)  # before the answer: whoever has it may call again at once
-            self._answer_result(call, body)
+            if call.is_sensitive:
+                await self._answers.result_when_stored(call, body)
+            else:
+                self._answers.result(call, body)
+
+    @staticmethod
+    def _refusal_of(call: Call, served: ServedCapability, error: BaseException) -> RefusedError:
+        """What the caller is told, in the clear, of a failure from step 8 on: no word of what was sealed."""
+        what = f"`{call.capability}`"
+        refusal = steps.refusal_of(error, what, call.correlation_id, discreet=call.is_sensitive)
+        # An agent that declared its data as sensitive sees to its own texts; another one does not know.
+        is_undeclared = call.key_id is not None and served.sensitive is None
+        return steps.without_details(refusal) if is_undeclared else refusal
 
     def _deadline_passed(self, call: Call, task: asyncio.Task[None]) -> None:
         """Tell the caller, and the handler; the slot stays taken until the handler has ended."""
-        self._answer_refusal(call, RefusedError(408, "deadline"))
+        self._answers.refusal(call, RefusedError(408, "deadline"))
         task.cancel()
 
     def _handler_ended(self, call: Call, timer: asyncio.TimerHandle, task: asyncio.Task[None]) -> None:
@@ -215,73 +245,9 @@ class Dispatcher:
         timer.cancel()
         self._free_slot(call)
         if not call.answered:
-            self._answer_refusal(call, RefusedError(500, "cancelled"))
+            self._answers.refusal(call, RefusedError(500, "cancelled"))
 
     def _free_slot(self, call: Call) -> None:
         if call.holds_slot:
             call.holds_slot = False
             self._slots.release(call.capability)
-
-    def _answer_result(self, call: Call, body: bytes) -> None:
-        """(13), (14): a result is sent only when its record was taken."""
-        if call.answered:
-            self._counters.late += 1
-            return
-        if not self._recorded(call, None):  # (13)
-            self._answer_refusal(call, RefusedError(500, "audit", error="the answer could not be recorded"))
-            return
-        self._send(call, body, None)  # (14)
-        self._counters.answered += 1
-
-    def _answer_refusal(self, call: Call, refusal: RefusedError) -> None:
-        """(13), (14): a refusal is sent in any case."""
-        if call.answered:
-            self._counters.late += 1
-            return
-        if not self._recorded(call, refusal):  # (13)
-            self._counters.unaudited += 1
-        agent_id = call.served.agent_id if call.served is not None else _UNKNOWN_AGENT
-        failure = failure_of(refusal, agent_id=agent_id, correlation_id=call.correlation_id)
-        self._send(call, build_error(failure), failure.headers)  # (14)
-        self._counters.refused[refusal.code] = self._counters.refused.get(refusal.code, 0) + 1
-
-    def _send(self, call: Call, body: bytes, headers: Mapping[str, str] | None) -> None:
-        """(14) The one place that replies. SEC-6: these headers or none; a handler has no way to add any."""
-        call.answered = True
-        try:
-            self._respond(call.reply, body, headers)
-        except Exception:
-            self._counters.unsent += 1
-            log.warning("an answer was not sent [%s]", call.correlation_id, exc_info=True)
-
-    def _recorded(self, call: Call, refusal: RefusedError | None) -> bool:
-        """(13) Record a decision; False when there was none to record, or the sink did not take it.
-
-        Storing it before the reply, for sensitive capabilities: not built yet, as (8). The sink buffers.
-        """
-        view = call.view
-        if view is None or (call.decision is None and not self._is_worth_a_record(refusal)):
-            return False
-        try:
-            self._audit.record(
-                record_of(
-                    trust=view.trust,
-                    epoch=view.epoch,
-                    principal=call.principal,
-                    capability=call.capability,
-                    decision=call.decision,
-                    refusal=refusal,
-                    correlation_id=call.correlation_id,
-                    agent_id=call.served.agent_id if call.served is not None else None,
-                    now=self._clock.wall(),
-                )
-            )
-        except Exception:
-            log.exception("an audit record was not taken [%s]", call.correlation_id)
-            return False
-        return True
-
-    def _is_worth_a_record(self, refusal: RefusedError | None) -> bool:
-        """Whether to record a refusal that came before any decision: a forger's, so far as they don't flood."""
-        is_unauthenticated = refusal is not None and refusal.code == _UNAUTHENTICATED
-        return is_unauthenticated and not self._unknown_callers.take(self._clock.monotonic())

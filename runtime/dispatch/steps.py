@@ -6,6 +6,7 @@ what the caller is told never says more than the code's fixed text, except where
 
 import logging
 import re
+import traceback
 
 from authz.errors import IdentityError
 from authz.principals import Principal, PrincipalCache, authenticate
@@ -13,14 +14,19 @@ from authz.requestinfo import read_request_info
 from runtime.dispatch.errors import InputRefusedError, RefusedError, RequestRefusedError, UnavailableError
 from runtime.dispatch.limits import DispatchLimits, Slots, TokenBucket
 from runtime.dispatch.ports import CallContext, Decider, Decision, ParseSubject, ServedCapability, TenantView
+from runtime.envelope.datakey import DataKey
 from runtime.envelope.errors import EnvelopeError
-from runtime.envelope.messages import Request, build_response, parse_request
+from runtime.envelope.messages import Request, build_response
 from runtime.envelope.replay import ReplayedError, ReplayWindow, StaleError, WindowFullError
+from runtime.envelope.sealedmessages import SealedRequest, parse_any_request, seal_response
 
 log = logging.getLogger(__name__)
 
 SERVICE_REPLY = "_R_."
 ACTION = "call"
+
+_INVALID = 422
+_LONGEST_CHAIN = 8
 
 _TIMEOUT_NAME = b"\r\nAgent-Timeout:"
 _TIMEOUT = re.compile(rb"\r\nAgent-Timeout: ?([0-9]{1,9})\r\n")
@@ -89,10 +95,10 @@ def take_slot(
     return served
 
 
-def parse(data: bytes, fallback_id: str) -> Request:
+def parse(data: bytes, fallback_id: str) -> Request | SealedRequest:
     """(6) Read the envelope, or take the body as bare data."""
     try:
-        return parse_request(data, fallback_id=fallback_id)
+        return parse_any_request(data, fallback_id=fallback_id)
     except EnvelopeError as error:
         raise RefusedError(400, "malformed", error=error.message) from error
 
@@ -138,25 +144,56 @@ async def invoke(value: object, context: CallContext, served: ServedCapability) 
         raise RefusedError(422, "declined", error=error.message, fields=error.fields) from error
 
 
-def encode(output: object, context: CallContext, served: ServedCapability, now: float, most: int) -> bytes:
-    """(12) Check the output by the handler's output model, and build the answer."""
-    body = build_response(
-        agent_id=context.agent_id,
-        capability=context.capability,
-        correlation_id=context.correlation_id,
-        timestamp=now,
-        result=served.encode(output),
-    )
+def encode(
+    output: object, context: CallContext, served: ServedCapability, *, now: float, most: int, key: DataKey | None
+) -> bytes:
+    """(12) Check the output by the handler's output model, and build the answer; sealed where there is a key."""
+    result, agent_id, capability = served.encode(output), context.agent_id, context.capability
+    cid = context.correlation_id
+    if key is None:
+        body = build_response(
+            agent_id=agent_id, capability=capability, correlation_id=cid, timestamp=now, result=result
+        )
+    else:
+        body = seal_response(
+            agent_id=agent_id, capability=capability, correlation_id=cid, timestamp=now, result=result, dek=key
+        )
     if len(body) > most:
         raise RefusedError(500, "answer-size", error="the answer is too large")
     return body
 
 
-def refusal_of(error: BaseException, what: str, correlation_id: str) -> RefusedError:
-    """Turn whatever a step raised into what the caller is told; details go to the log only."""
+def refusal_of(error: BaseException, what: str, correlation_id: str, *, discreet: bool = False) -> RefusedError:
+    """Turn whatever a step raised into what the caller is told; details go to the log only.
+
+    Args:
+        error: What was raised.
+        what: What failed, for the log.
+        correlation_id: The call's.
+        discreet: Whether the error's own text may quote sensitive data: then the log names its kind and place.
+    """
     if isinstance(error, RefusedError):
         return error
     if isinstance(error, UnavailableError):
         return RefusedError(503, error.reason)
-    log.error("%s failed [%s]", what, correlation_id, exc_info=error)
+    if discreet:
+        log.error("%s failed [%s]: %s", what, correlation_id, _kind_and_place(error))
+    else:
+        log.error("%s failed [%s]", what, correlation_id, exc_info=error)
     return RefusedError(500, "fault")
+
+
+def without_details(refusal: RefusedError) -> RefusedError:
+    """Leave only the code of a 422: its texts and paths may quote the input, and failures travel in the clear."""
+    return RefusedError(refusal.code, refusal.reason) if refusal.code == _INVALID else refusal
+
+
+def _kind_and_place(error: BaseException) -> str:
+    """The error's type and stack, and those of what it came from, without a word of their texts."""
+    parts: list[str] = []
+    chained: BaseException | None = error
+    while chained is not None and len(parts) < _LONGEST_CHAIN:
+        frames = traceback.extract_tb(chained.__traceback__)
+        parts.append(" < ".join([type(chained).__qualname__, *(f"{f.name}:{f.lineno}" for f in reversed(frames))]))
+        chained = chained.__cause__ or chained.__context__
+    return " from ".join(parts)

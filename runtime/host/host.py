@@ -12,12 +12,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from runtime.dispatch.outcomes import AuditRecord
-from runtime.dispatch.ports import ParseSubject
+from runtime.dispatch.ports import ParseSubject, PublishedAs
 from runtime.envelope.hostsync import HostReport, TenantSnapshot
 from runtime.host.auditbuffer import AuditBuffer
+from runtime.host.auditcommits import AuditCommits
 from runtime.host.following import Follower
 from runtime.host.ports import Connector, ControlLink
-from runtime.host.services import HostServices, SubjectOf
+from runtime.host.services import HostServices, OpenKeys, SubjectOf
 from runtime.host.snapshots import SnapshotCache
 from runtime.host.tenant import HostedTenant
 
@@ -37,6 +38,8 @@ class Host:
         connector: Connector,
         subject_of: SubjectOf,
         parse_subject: ParseSubject,
+        published_as: PublishedAs,
+        open_keys: OpenKeys,
         workdir: Path,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -45,6 +48,7 @@ class Host:
         self._gone: Counter[str] = Counter()
         self._stopping = False
         self._buffer = AuditBuffer(link.append_audit)
+        self._commits = AuditCommits(link.append_audit)
         self._follower = Follower(link, apply=self._apply, report=self._report, monotonic=monotonic)
         self._services = HostServices(
             connector=connector,
@@ -52,6 +56,8 @@ class Host:
             audit=self,
             subject_of=subject_of,
             parse_subject=parse_subject,
+            published_as=published_as,
+            open_keys=open_keys,
             lease_holds=lambda: self._follower.lease_holds,
             report_changed=self._follower.report_changed,
         )
@@ -59,6 +65,10 @@ class Host:
     def record(self, record: AuditRecord, /) -> None:
         """Take a decision's audit record (dispatch's `AuditSink`)."""
         self._buffer.record(record.as_dict())
+
+    async def store(self, record: AuditRecord, /) -> None:
+        """Store a sensitive call's audit record; returning means durable (dispatch's `AuditSink`)."""
+        await self._commits.store(record.as_dict())
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until `stop` is set, then drain."""

@@ -26,6 +26,8 @@ class LazyCaller(Caller):
         *,
         timeout: float,  # noqa: ASYNC109 - a deadline to pass on
         correlation_id: str,
+        seal: str | None = None,
+        subject: str | None = None,
     ) -> dict[str, Any]:
         """Call under the agent's own role; see `runtime.agent.Caller`."""
         async with self._opening:
@@ -33,7 +35,9 @@ class LazyCaller(Caller):
                 raise CallRefusedError(capability, 503, "the agent has been stopped")
             if self._caller is None:
                 self._caller = await self._connector.open_caller(self._tenant, self._agent)
-        return await self._caller.call(capability, data, timeout=timeout, correlation_id=correlation_id)
+        return await self._caller.call(
+            capability, data, timeout=timeout, correlation_id=correlation_id, seal=seal, subject=subject
+        )
 
     async def close(self) -> None:
         """Close the connection, if it was ever opened; a call that is still made is refused."""

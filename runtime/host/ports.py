@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from runtime.agent import Caller
+from runtime.dispatch.ports import KeySource
 from runtime.envelope.hostsync import HostReport, SyncReply
 
 
@@ -38,6 +39,13 @@ class GateConnection(Protocol):
 
     async def close(self) -> None:
         """Close at once."""
+
+
+class HeldKeys(KeySource, Protocol):
+    """The data keys that one agent of one tenant may use."""
+
+    def drop(self) -> None:
+        """Forget all of them, because what the agent may use has changed."""
 
 
 class OpenCaller(Caller, Protocol):

@@ -28,6 +28,11 @@ class InlineCapability:
         """Calls that may run at a time."""
         return self.spec.concurrency
 
+    @property
+    def sensitive(self) -> str | None:
+        """The label of its data."""
+        return self.spec.sensitive
+
     def validate(self, data: bytes, /) -> object:
         """Read the input by the handler's model."""
         try:

@@ -4,12 +4,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from runtime.dispatch.outcomes import AuditSink
-from runtime.dispatch.ports import ParseSubject
-from runtime.host.ports import Connector
+from runtime.dispatch.ports import ParseSubject, PublishedAs
+from runtime.host.ports import Connector, HeldKeys
 from runtime.host.snapshots import SnapshotCache
 
 SubjectOf = Callable[[str, str], str]
 """Builds the GATE subject of (account, capability)."""
+
+OpenKeys = Callable[[str, str], HeldKeys]
+"""Gives the keys of (tenant, agent), none at hand yet."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -21,5 +24,7 @@ class HostServices:
     audit: AuditSink
     subject_of: SubjectOf
     parse_subject: ParseSubject
+    published_as: PublishedAs
+    open_keys: OpenKeys
     lease_holds: Callable[[], bool]
     report_changed: Callable[[], None]

@@ -6,6 +6,7 @@ Rules it keeps:
 - Every change is make-before-break: a new version of an agent has started and is subscribed before the old one takes
   no more calls, and the old one stops only when its accepted calls have ended. One that does not start changes
   nothing: what ran before goes on.
+- Keys at hand are forgotten whenever policy, roles, revocations or the tenant's status change, or an agent goes.
 - A policy that does not compile here serves nobody.
 
 It does not poll the control plane and opens no connection itself.
@@ -22,12 +23,13 @@ from authz.policyfile import load_policy
 from authz.principals import TenantTrust
 from runtime.dispatch import Dispatcher, TenantView
 from runtime.dispatch.errors import UnavailableError
-from runtime.dispatch.ports import ServedCapability
+from runtime.dispatch.ports import KeySource, ServedCapability
 from runtime.envelope.hostsync import AgentReport, AgentState, Deployed, TenantSnapshot
 from runtime.host.errors import CapabilityTakenError, HostError, one_line
 from runtime.host.gate import Gate
 from runtime.host.inline import InlineAgent, start_inline
 from runtime.host.lazycaller import LazyCaller
+from runtime.host.ports import HeldKeys
 from runtime.host.served import InlineCapability
 from runtime.host.services import HostServices
 
@@ -56,6 +58,7 @@ class HostedTenant:
         self._agents: dict[str, _Running] = {}
         self._callers: dict[str, LazyCaller] = {}
         self._reports: dict[str, AgentReport] = {}
+        self._keys: dict[str, HeldKeys] = {}
         self._retiring: set[asyncio.Task[None]] = set()
         self._work = asyncio.Event()
         self._gate = Gate(snapshot.tenant, snapshot.account, services, self._receive)
@@ -63,6 +66,8 @@ class HostedTenant:
             view=self._current_view,
             capabilities=self._capabilities,
             parse_subject=services.parse_subject,
+            published_as=services.published_as,
+            keys_of=self._keys_of,
             respond=self._gate.respond,
             audit=services.audit,
         )
@@ -71,12 +76,15 @@ class HostedTenant:
 
     def apply(self, snapshot: TenantSnapshot) -> None:
         """Put the snapshot's view in force now, and let its deployments follow."""
+        if _rights(snapshot) != _rights(self._snapshot):
+            self._forget_keys()
         self._view = _view_of(snapshot)
         self._snapshot = snapshot
         wanted = _wanted(snapshot)
         for name in self._agents.keys() - wanted.keys():
             self._forget(self._agents[name], self._agents[name].served)
             self._reports.pop(name, None)
+            self._forget_keys()
         for deployed in wanted.values():
             report = self._reports.get(deployed.agent)
             if report is None or report.revision != deployed.revision:
@@ -114,6 +122,19 @@ class HostedTenant:
 
     def _receive(self, subject: str, reply: str, data: bytes, header_block: bytes) -> None:
         self.dispatcher.receive(subject, reply, data, header_block)
+
+    def _keys_of(self, agent_id: str) -> KeySource:
+        """The keys that an agent may use: each has its own, so that none is opened by another's."""
+        keys = self._keys.get(agent_id)
+        if keys is None:
+            keys = self._keys[agent_id] = self._services.open_keys(self._snapshot.tenant, agent_id)
+        return keys
+
+    def _forget_keys(self) -> None:
+        """Who may use which key has changed: what is at hand, and what is on its way, was given under what was."""
+        keys, self._keys = self._keys, {}
+        for held in keys.values():
+            held.drop()
 
     def _current_view(self) -> TenantView:
         if not self._services.lease_holds():
@@ -256,6 +277,11 @@ class HostedTenant:
 
 def _wanted(snapshot: TenantSnapshot) -> dict[str, Deployed]:
     return {deployed.agent: deployed for deployed in snapshot.deployments} if snapshot.status == "active" else {}
+
+
+def _rights(snapshot: TenantSnapshot) -> tuple[object, ...]:
+    """What decides who may use which key."""
+    return snapshot.policy, snapshot.roles, snapshot.revocations, snapshot.status
 
 
 def _view_of(snapshot: TenantSnapshot) -> TenantView | None:

@@ -26,6 +26,7 @@ from runtime.host.errors import CommandRefusedError
 from runtime.host.host import Host
 from runtime.host.ports import OpenGate
 from runtime.wiring.folderlock import locked
+from runtime.wiring.hostkeys import no_keys
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +48,8 @@ async def run_host(folder: Path, *, workdir: Path, stop: asyncio.Event) -> None:
                 connector=BusConnector(folder, link),
                 subject_of=subjects.gate_capability,
                 parse_subject=subjects.parse_gate_capability,
+                published_as=subjects.capability,
+                open_keys=no_keys,
                 workdir=workdir,
             )
             await host.run(stop)
@@ -170,11 +173,15 @@ class AgentCaller:
         *,
         timeout: float,  # noqa: ASYNC109 - a deadline to pass on
         correlation_id: str,
+        seal: str | None = None,
+        subject: str | None = None,
     ) -> dict[str, Any]:
         """Call under the agent's own role.
 
         The call gets a correlation id of its own, since a host takes each only once; the log joins the two.
         """
+        if seal is not None:
+            raise CallRefusedError(capability, 503, f"nothing can be sealed for `{subject or seal}` yet")
         try:
             async with asyncio.timeout(timeout):
                 await self._open()

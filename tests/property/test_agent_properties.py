@@ -19,8 +19,9 @@ from examples.hello.agent import HelloAgent
 from runtime.agent import InputInvalidError, OutputInvalidError, capability_table
 from runtime.agent.capability import is_capability_name
 from runtime.agent.errors import one_line
+from runtime.agent.faults import MAX_FAULTS
 from runtime.agent.finite import find_non_finite
-from runtime.agent.schemas import MAX_FAULTS, input_codec, output_codec
+from runtime.agent.schemas import input_codec, output_codec
 
 SAMPLE = json.loads((Path(__file__).parents[2] / "examples/healthcare/deteriorating.json").read_text())
 SECRET = "patient-4711-secret"

@@ -8,8 +8,8 @@ INTERFACE = {
     "runtime": "",
     "runtime.agent": (
         "Agent AgentDefinitionError AgentError CallRefusedError Caller CallerInfo CapabilityError CapabilitySpec "
-        "DeadlinePassedError FieldFault HandlerExitError InputInvalidError Invocation NotGrantedError "
-        "OutputInvalidError RequestRejectedError capability capability_table"
+        "DeadlinePassedError FieldFault HandlerExitError InputInvalidError Invocation Model NotGrantedError "
+        "OutputInvalidError RequestRejectedError Sensitive capability capability_table rejection"
     ),
     "runtime.client": (
         "Answer BadAnswerError CallFailedError Client ClientError DeadlineError DeniedError ExpiredCredentialsError "

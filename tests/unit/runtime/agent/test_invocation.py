@@ -26,11 +26,20 @@ from runtime.agent import (
 class Recording:
     def __init__(self) -> None:
         self.calls: list[tuple[str, Mapping[str, Any], float, str]] = []
+        self.sealing: list[tuple[str | None, str | None]] = []
 
     async def call(
-        self, capability: str, data: Mapping[str, Any], *, timeout: float, correlation_id: str
+        self,
+        capability: str,
+        data: Mapping[str, Any],
+        *,
+        timeout: float,
+        correlation_id: str,
+        seal: str | None = None,
+        subject: str | None = None,
     ) -> dict[str, Any]:
         self.calls.append((capability, data, timeout, correlation_id))
+        self.sealing.append((seal, subject))
         return {"ok": True}
 
 

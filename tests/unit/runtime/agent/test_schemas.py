@@ -9,8 +9,9 @@ import pytest
 from pydantic import BaseModel, Field, computed_field, field_serializer, field_validator
 
 from runtime.agent import InputInvalidError, OutputInvalidError
+from runtime.agent.faults import MAX_FAULTS
 from runtime.agent.finite import find_non_finite
-from runtime.agent.schemas import MAX_FAULTS, input_codec, output_codec
+from runtime.agent.schemas import input_codec, output_codec
 
 
 class Reading(BaseModel):

@@ -14,7 +14,7 @@ async def bench() -> Bench:
 async def test_answered_call_is_recorded_before_its_answer(bench: Bench) -> None:
     order: list[str] = []
     respond, record = bench.respond, bench.record
-    bench.dispatcher._respond = lambda *a: (order.append("answer"), respond(*a))[1]
+    bench.dispatcher._answers._respond = lambda *a: (order.append("answer"), respond(*a))[1]
     bench.record = lambda r: (order.append("record"), record(r))[1]  # type: ignore[method-assign]
     answer = await bench.call()
     assert order == ["record", "answer"]

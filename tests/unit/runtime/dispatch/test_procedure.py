@@ -408,7 +408,7 @@ async def test_connection_that_can_not_send_harms_nothing_but_its_answer(
     def broken(*_: object) -> None:
         raise ConnectionError
 
-    bench.dispatcher._respond = broken
+    bench.dispatcher._answers._respond = broken
     bench.send()
     await bench.settled()
     assert bench.dispatcher.counters.unsent == 1
