@@ -121,6 +121,13 @@ async def poll_and_run(host: LiveCaller) -> None:
         ] or agents
 
 
+async def test_a_batch_of_audit_records_is_stored_in_its_order(live: LivePlatform) -> None:
+    host = await live.host()
+    answer = await host.ask("audit.append", "local", {"records": [{"at": 1.0, "n": n} for n in range(400)]})
+    stored = await live.plane.storage.audit.read(answer["seq"] - 399, 400)
+    assert [json.loads(data)["record"]["n"] for _, data in stored] == list(range(400))
+
+
 async def test_audit_records_are_in_the_stream_when_the_host_is_answered(live: LivePlatform) -> None:
     host = await live.host()
     answer = await host.ask("audit.append", "local", {"records": [{"at": 1.0, "n": n} for n in range(3)]})
