@@ -8,8 +8,8 @@ from fixtures_server import Realm
 from authz.creds import Creds, format_creds
 
 
-def write_client_folder(realm: Realm, folder: Path, creds: Creds) -> Path:
-    """A folder that `Client.connect` takes, for a user of the test server."""
+def write_client_folder(realm: Realm, folder: Path, creds: Creds, *, control: str = "") -> Path:
+    """A folder that `Client.connect` takes, for a user of the test server; `control` is the key that it pins."""
     folder.mkdir(mode=0o700)
     certificate, key = realm.new_client_files()
     files = {
@@ -21,7 +21,8 @@ def write_client_folder(realm: Realm, folder: Path, creds: Creds) -> Path:
             {
                 "url": realm.server.url or "tls://127.0.0.1:4222",
                 "creds": str(folder / "user.creds"),
-                "garrison": {"tenant": "alpha", "name": "amy", "role": "nurse"},
+                "garrison": {"tenant": "alpha", "name": "amy", "role": "nurse"}
+                | ({"control": control} if control else {}),
             }
         ).encode(),
     }

@@ -3,6 +3,7 @@
 from runtime.client.answers import Answer
 from runtime.client.client import Client
 from runtime.client.errors import (
+    AnswerRefusedError,
     BadAnswerError,
     CallFailedError,
     ClientError,
@@ -12,6 +13,7 @@ from runtime.client.errors import (
     FolderError,
     HandlerFailedError,
     InvalidRequestError,
+    KeyRefusedError,
     NotAuthenticatedError,
     OverLimitError,
     RejectedCredentialsError,
@@ -24,6 +26,7 @@ from runtime.client.retry import RetryPolicy
 
 __all__ = [
     "Answer",
+    "AnswerRefusedError",
     "BadAnswerError",
     "CallFailedError",
     "Client",
@@ -34,6 +37,7 @@ __all__ = [
     "FolderError",
     "HandlerFailedError",
     "InvalidRequestError",
+    "KeyRefusedError",
     "NotAuthenticatedError",
     "OverLimitError",
     "RejectedCredentialsError",

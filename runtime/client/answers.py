@@ -16,6 +16,7 @@ from runtime.client.errors import (
     DeniedError,
     HandlerFailedError,
     InvalidRequestError,
+    KeyRefusedError,
     NotAuthenticatedError,
     OverLimitError,
     TooLargeError,
@@ -65,6 +66,21 @@ def read_answer(
     Raises:
         CallFailedError: The subclass says why.
     """
+    answer = read_result(
+        body, error_code=error_code, error_text=error_text, correlation_id=correlation_id, capability=capability
+    )
+    result = object_of(answer.result, correlation_id)
+    return Answer(result=result, agent_id=answer.agent_id, correlation_id=correlation_id)
+
+
+def read_result(
+    body: bytes, *, error_code: str | None, error_text: str | None, correlation_id: str, capability: str
+) -> Result:
+    """Like `read_answer`, without looking into the result.
+
+    Raises:
+        CallFailedError: The subclass says why.
+    """
     try:
         answer = parse_response(body, error_code=error_code, error_text=error_text)
     except EnvelopeError as error:
@@ -73,27 +89,39 @@ def read_answer(
         raise failure_error(answer, correlation_id)
     if answer.correlation_id != correlation_id or answer.capability != capability:
         raise _bad("the answer is to another call", correlation_id)
+    return answer
+
+
+def object_of(result: bytes, correlation_id: str) -> dict[str, Any]:
+    """The result as an object.
+
+    Raises:
+        BadAnswerError: It is none.
+    """
     try:
-        result = msgspec.json.decode(answer.result, type=dict[str, Any])
+        return msgspec.json.decode(result, type=dict[str, Any])
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise _bad("the answer's result is not an object", correlation_id) from error
-    return Answer(result=result, agent_id=answer.agent_id, correlation_id=correlation_id)
 
 
 def failure_error(failure: Failure, correlation_id: str) -> CallFailedError:
     """The error that a failure on the wire stands for."""
     code, message, known_by = failure.code, failure.error, failure.correlation_id or correlation_id
+    required = failure.required or ""
     match code:
         case 400 | 422:
             fields = tuple({"path": fault.path, "message": fault.message} for fault in failure.fields)
-            return InvalidRequestError(code=code, message=message, correlation_id=known_by, fields=fields)
+            return InvalidRequestError(
+                code=code, message=message, correlation_id=known_by, required=required, fields=fields
+            )
         case 403:
-            required, role = failure.required or "", failure.role or ""
-            return DeniedError(code=code, message=message, correlation_id=known_by, required=required, role=role)
+            denied = KeyRefusedError if required.startswith("data:") else DeniedError
+            role = failure.role or ""
+            return denied(code=code, message=message, correlation_id=known_by, required=required, role=role)
         case 429:
             wait = failure.retry_after
             return OverLimitError(code=code, message=message, correlation_id=known_by, retry_after=wait)
-    return _PLAIN.get(code, CallFailedError)(code=code, message=message, correlation_id=known_by)
+    return _PLAIN.get(code, CallFailedError)(code=code, message=message, correlation_id=known_by, required=required)
 
 
 def _bad(message: str, correlation_id: str) -> BadAnswerError:

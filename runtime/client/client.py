@@ -3,64 +3,47 @@
     async with Client.connect(Path("nurse")) as client:
         score = await client.call("vitals.assess", {"observations": [...]})
 
-Rules it keeps: nothing is repeated unless that is safe (nobody received it, or its caller said it is idempotent), and
-then within a budget; a connection that the server closed for good is rebuilt from the folder at the next call, so
-that renewed credentials are picked up; what administers is signed by the caller's own key, unseen (SEC-11); every
-error is a `ClientError`.
+Rules it keeps: nothing is repeated unless that is safe (`exchange`); what administers is signed by the caller's own
+key, and so is what is sealed, unseen (SEC-11); a call that a refusal says must be signed or sealed is sent once more
+so, and the next one so from the start; every error is a `ClientError`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
-import random
 import time
-import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-import msgspec
-
 from runtime.bus import subjects
-from runtime.bus.connection import Connection, Endpoint, connect
-from runtime.bus.errors import BusError, ConnectFailedError, InvalidSubjectError, RefusedError
-from runtime.client.answers import Answer, read_answer
-from runtime.client.errors import ClientError, InvalidRequestError, ServerRefusedError, UnavailableError
+from runtime.bus.errors import InvalidSubjectError
+from runtime.client.answers import Answer
+from runtime.client.composing import encoded, plain_request
+from runtime.client.errors import CallFailedError, InvalidRequestError, KeyRefusedError
+from runtime.client.exchange import CONNECT_TIMEOUT_S, Attempt, Errand, Exchange, Outgoing
 from runtime.client.folder import read_folder
 from runtime.client.identity import Identify, Identity
-from runtime.client.retry import RetryBudget, RetryPolicy, delay_before
-from runtime.client.signing import HEADER as SENDER_HEADER
-from runtime.client.signing import Signer
-from runtime.client.translation import RepeatableError, connect_error, request_error
-from runtime.envelope.messages import ERROR_CODE_HEADER, ERROR_TEXT_HEADER, build_request
+from runtime.client.needs import NOTHING, Need
+from runtime.client.retry import RetryPolicy
+from runtime.envelope.errors import KeyIdError
+from runtime.envelope.keyid import KeyScope
 
 if TYPE_CHECKING:
-    from authz.creds import Creds
+    from runtime.client.keys import CallerKeys
 
-DEADLINE_HEADER = "Agent-Timeout"
-CONNECT_TIMEOUT_S = 5.0
-
-# The agent answers 408 itself when the deadline passes; this much longer we wait for that better answer.
-_GRACE_S = 0.25
+# In the clear, then signed, then sealed, then sealed under the label that it is now: no refusal asks for more.
+_WAYS = 4
 
 
 class Client:
     """A caller's connection to the platform. Made by `Client.connect`; use it with `async with`."""
 
     def __init__(self, identify: Identify, *, retry: RetryPolicy, connect_timeout: float) -> None:
-        self._identify = identify
-        self._retry = retry
-        self._budget = RetryBudget(retry)
-        self._connect_timeout = connect_timeout
-        self._opening = asyncio.Lock()
-        self._identity: Identity | None = None
-        self._connection: Connection | None = None
-        self._creds: Creds | None = None
-        self._signer: Signer | None = None
-        self._closed = False
+        self._exchange = Exchange(identify, retry=retry, connect_timeout=connect_timeout)
+        self._caller_keys: CallerKeys | None = None
+        self._needs: dict[str, Need] = {}
 
     @classmethod
     def connect(
@@ -88,7 +71,7 @@ class Client:
         return cls(identify, retry=retry or RetryPolicy(), connect_timeout=connect_timeout)
 
     async def __aenter__(self) -> Self:
-        await self._open()
+        await self._exchange.open()
         return self
 
     async def __aexit__(
@@ -98,17 +81,17 @@ class Client:
 
     async def close(self) -> None:
         """End the connection; the client can't be used again."""
-        self._closed = True
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            await connection.close()
+        await self._exchange.close()
+
+    @property
+    def exchange(self) -> Exchange:
+        """The connection itself, for requests that compose and read themselves."""
+        return self._exchange
 
     @property
     def identity(self) -> Identity:
         """Who this client is, as its folder says."""
-        if self._identity is None:
-            raise ClientError("the client is not connected: use it with `async with`")
-        return self._identity
+        return self._exchange.identity
 
     @property
     def user(self) -> str:
@@ -132,6 +115,8 @@ class Client:
         *,
         timeout: float = 30.0,  # noqa: ASYNC109 - a deadline to pass on, not a scope
         idempotent: bool = False,
+        seal: str | None = None,
+        subject: str | None = None,
     ) -> dict[str, Any]:
         """Call a capability and return its result.
 
@@ -141,11 +126,15 @@ class Client:
             timeout: Seconds until an answer is of no more use; the agent is told, and the answer "deadline passed"
                 may arrive a moment later than that.
             idempotent: Whether the call may safely be repeated when it is not known if it was carried out.
+            seal: The label of the data, such as `phi`: it leaves this process sealed, and only a sealed answer is
+                taken. Without it, a capability that takes sealed data only is learned from its refusal.
+            subject: With `seal`, whom the data is about, such as `patient/4711`: sealed by a key of their own.
 
         Raises:
             ClientError: The subclass says whose fault it is.
         """
-        return (await self.ask(capability, data, timeout=timeout, idempotent=idempotent)).result
+        options: dict[str, Any] = {"timeout": timeout, "idempotent": idempotent, "seal": seal, "subject": subject}
+        return (await self.ask(capability, data, **options)).result
 
     async def ask(
         self,
@@ -154,11 +143,29 @@ class Client:
         *,
         timeout: float = 30.0,  # noqa: ASYNC109 - a deadline to pass on, not a scope
         idempotent: bool = False,
+        seal: str | None = None,
+        subject: str | None = None,
     ) -> Answer:
         """Like `call`, with what is known about the answer."""
-        subject = _subject(subjects.capability, capability)
-        missing = f"call: [{capability}]"
-        return await self._exchange(subject, capability, missing, data, within=timeout, idempotent=idempotent)
+        where, deadline = _subject(subjects.capability, capability), time.monotonic() + timeout
+        asked, text = _asked(seal, subject), encoded(data)
+        need = asked or self._needs.get(capability, NOTHING)
+        for _ in range(_WAYS - 1):
+            try:
+                return await self._exchange.send(
+                    self._call(where, capability, text, need), deadline=deadline, idempotent=idempotent
+                )
+            except KeyRefusedError:
+                self._needs.pop(capability, None)
+                raise
+            except CallFailedError as error:
+                stricter = None if asked else need.stricter(error)
+                if stricter is None:
+                    raise
+                need = self._needs[capability] = stricter
+        return await self._exchange.send(
+            self._call(where, capability, text, need), deadline=deadline, idempotent=idempotent
+        )
 
     async def admin(
         self,
@@ -168,7 +175,7 @@ class Client:
         *,
         timeout: float = 30.0,  # noqa: ASYNC109 - a deadline to pass on, not a scope
     ) -> dict[str, Any]:
-        """Send an administrative command and return its result.
+        """Send an administrative command, signed, and return its result.
 
         Args:
             command: Two words, such as `policy.apply`.
@@ -179,143 +186,56 @@ class Client:
         Raises:
             ClientError: The subclass says whose fault it is.
         """
-        subject = _subject(subjects.admin, command, target)
-        missing = f"admin: [{command}]"
-        answer = await self._exchange(subject, command, missing, data or {}, within=timeout, signed=True)
-        return answer.result
+        text = encoded(data or {})
 
-    async def _exchange(
-        self,
-        subject: str,
-        name: str,
-        missing: str,
-        data: Mapping[str, Any],
-        *,
-        within: float,
-        idempotent: bool = False,
-        signed: bool = False,
-    ) -> Answer:
-        """Send until answered, or until repeating is not safe, not in time or not within the budget."""
-        deadline = time.monotonic() + within
-        exchange = self._prepared(subject, name, missing, data, deadline=deadline, signed=signed)
-        self._budget.called()
-        attempt = 1
-        while True:
-            try:
-                return await self._once(exchange)
-            except RepeatableError as failure:
-                error, safe = failure.error, failure.reached_nobody
-            attempt += 1
-            delay = delay_before(attempt, self._retry, random.random)
-            in_time = time.monotonic() + delay < deadline
-            if not (safe or idempotent) or not in_time or attempt > self._retry.attempts or not self._budget.take():
-                raise error
-            await asyncio.sleep(delay)
-            # A host takes a correlation id once, so that a copy is no second call: each attempt has its own.
-            exchange = self._prepared(subject, name, missing, data, deadline=deadline, signed=signed)
+        async def compose(attempt: Attempt) -> Outgoing[Answer]:
+            return plain_request(attempt, command, text)
 
-    def _prepared(
-        self, subject: str, name: str, missing: str, data: Mapping[str, Any], *, deadline: float, signed: bool
-    ) -> _Exchange:
-        correlation_id = str(uuid.uuid4())
-        payload = build_request(
-            agent_id=self.identity.name or self.identity.user,
-            correlation_id=correlation_id,
-            timestamp=time.time(),
-            data=_encoded(data, correlation_id),
+        errand = Errand(
+            subject=_subject(subjects.admin, command, target),
+            name=command,
+            missing=f"admin: [{command}]",
+            signed=True,
+            compose=compose,
         )
-        return _Exchange(
-            subject=subject,
-            name=name,
-            missing=missing,
-            payload=payload,
-            correlation_id=correlation_id,
-            deadline=deadline,
-            signed=signed,
+        return (await self._exchange.send(errand, deadline=time.monotonic() + timeout)).result
+
+    def _call(self, where: str, capability: str, data: bytes, need: Need) -> Errand[Answer]:
+        async def compose(attempt: Attempt) -> Outgoing[Answer]:
+            if need.scope is None:
+                return plain_request(attempt, capability, data)
+            from runtime.client.sealed import sealed_request
+
+            return await sealed_request(attempt, capability, data, scope=need.scope, keys=self._keys())
+
+        return Errand(
+            subject=where,
+            name=capability,
+            missing=f"call: [{capability}]",
+            signed=need.signed,
+            compose=compose,
         )
 
-    async def _once(self, exchange: _Exchange) -> Answer:
-        connection = await self._open()
-        remaining = exchange.deadline - time.monotonic()
-        headers = {DEADLINE_HEADER: str(max(1, int(remaining * 1000)))}
-        if exchange.signed:
-            headers[SENDER_HEADER] = self._signature(exchange)
-        try:
-            message = await connection.request(
-                exchange.subject, exchange.payload, timeout=max(0.0, remaining) + _GRACE_S, headers=headers
-            )
-        except RefusedError as error:
-            raise ServerRefusedError(subject=exchange.subject, missing=exchange.missing) from error
-        except BusError as error:
-            raise request_error(error, exchange.name, exchange.correlation_id, self.identity.url) from error
-        try:
-            return read_answer(
-                message.data,
-                error_code=message.header(ERROR_CODE_HEADER),
-                error_text=message.header(ERROR_TEXT_HEADER),
-                correlation_id=exchange.correlation_id,
-                capability=exchange.name,
-            )
-        except UnavailableError as error:
-            raise RepeatableError(error, reached_nobody=True) from error
+    def _keys(self) -> CallerKeys:
+        if self._caller_keys is None:
+            from runtime.client.keys import CallerKeys
 
-    async def _open(self) -> Connection:
-        """The connection; made anew from the folder when there is none or the server closed it for good."""
-        if self._closed:
-            raise ClientError("the client is closed")
-        if self._connection is not None:
-            return self._connection
-        async with self._opening:
-            if self._connection is None:
-                self._identity = await self._identify()
-                self._connection = await self._connected(self._identity)
-        return self._connection
-
-    async def _connected(self, identity: Identity) -> Connection:
-        endpoint = Endpoint(url=identity.url, tls=identity.tls_context())
-        try:
-            return await connect(
-                endpoint,
-                lambda: self._load_creds(identity),
-                name=f"garrison-client {identity.name}",
-                on_closed=self._forget,
-                timeout=self._connect_timeout,
-            )
-        except ConnectFailedError as error:
-            raise connect_error(error, identity) from error
-
-    def _load_creds(self, identity: Identity) -> Creds:
-        self._creds, self._signer = identity.load_creds(), None
-        return self._creds
-
-    def _signature(self, exchange: _Exchange) -> str:
-        """SEC-11: signed by the key that the connection signed in with, made when first needed."""
-        if self._signer is None:
-            if self._creds is None:
-                raise ClientError("the client is not connected")
-            self._signer = Signer.of(self._creds)
-        return self._signer.sign(
-            subject=exchange.subject,
-            payload=exchange.payload,
-            correlation_id=exchange.correlation_id,
-            now=time.time(),
-        )
-
-    def _forget(self) -> None:
-        self._connection = None
+            self._caller_keys = CallerKeys(self._exchange)
+        return self._caller_keys
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Exchange:
-    """One request, sent once: `missing` is the grant that the server's refusal would point to."""
-
-    subject: str
-    name: str
-    missing: str
-    payload: bytes
-    correlation_id: str
-    deadline: float
-    signed: bool
+def _asked(seal: str | None, subject: str | None) -> Need | None:
+    """What the caller asks for; None leaves it to be learned."""
+    if seal is None:
+        if subject is None:
+            return None
+        message = f"a data subject needs a label: give `seal` with `{subject[:100]}`"
+        raise InvalidRequestError(code=400, message=message, correlation_id="")
+    try:
+        return Need(signed=True, scope=KeyScope.of(seal, subject))
+    except KeyIdError as error:
+        message = f"no label `{seal[:100]}`, or no data subject `{(subject or '')[:100]}`, can exist"
+        raise InvalidRequestError(code=400, message=message, correlation_id="") from error
 
 
 def _subject(build: Any, *parts: str) -> str:
@@ -324,15 +244,3 @@ def _subject(build: Any, *parts: str) -> str:
     except InvalidSubjectError as error:
         what = " ".join(f"`{part[:100]!a}`" for part in parts)
         raise InvalidRequestError(code=400, message=f"no such name can exist: {what}", correlation_id="") from error
-
-
-def _encoded(data: Mapping[str, Any], correlation_id: str) -> bytes:
-    """`data` as JSON. A number that JSON can't hold is an error and never becomes `null`."""
-    try:
-        encoded = msgspec.json.encode(data)
-        if b"null" in encoded:  # msgspec writes NaN as null; only then is the slower, strict encoder asked
-            json.dumps(data, allow_nan=False, default=str)
-    except (TypeError, ValueError, RecursionError) as error:
-        message = f"the data can't be written as JSON: {error}"
-        raise InvalidRequestError(code=400, message=message, correlation_id=correlation_id) from error
-    return encoded

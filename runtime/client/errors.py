@@ -6,8 +6,10 @@
 | `UnreachableError` | the network or the server | wait, check the address |
 | `InvalidRequestError`, `TooLargeError` | the request | change it |
 | `NotAuthenticatedError`, `DeniedError`, `ServerRefusedError` | the caller's role | ask the tenant's administrator |
+| `KeyRefusedError` | the caller's role, which lacks a data label | likewise |
 | `DeadlineError`, `OverLimitError`, `UnavailableError` | the moment | try again later |
 | `HandlerFailedError`, `BadAnswerError` | the agent | its author; give them the correlation id |
+| `AnswerRefusedError` | whoever answered | the platform's operator; give them the correlation id |
 
 Every message is one lower-case line and holds no secret.
 """
@@ -90,13 +92,15 @@ class CallFailedError(ClientError):
         code: The code on the wire, such as 403.
         message: The short text on the wire.
         correlation_id: What the agent's log and the audit trail know the call by.
+        required: What was missing, such as `call:vitals.assess`, `data:phi`, `signed` or `sealed:phi`; "" if unsaid.
     """
 
-    def __init__(self, *, code: int, message: str, correlation_id: str) -> None:
+    def __init__(self, *, code: int, message: str, correlation_id: str, required: str = "") -> None:
         super().__init__(message)
         self.code = code
         self.message = message
         self.correlation_id = correlation_id
+        self.required = required
 
 
 class InvalidRequestError(CallFailedError):
@@ -107,9 +111,15 @@ class InvalidRequestError(CallFailedError):
     """
 
     def __init__(
-        self, *, code: int, message: str, correlation_id: str, fields: Sequence[Mapping[str, str]] = ()
+        self,
+        *,
+        code: int,
+        message: str,
+        correlation_id: str,
+        required: str = "",
+        fields: Sequence[Mapping[str, str]] = (),
     ) -> None:
-        super().__init__(code=code, message=message, correlation_id=correlation_id)
+        super().__init__(code=code, message=message, correlation_id=correlation_id, required=required)
         self.fields = tuple(fields)
 
 
@@ -126,9 +136,12 @@ class DeniedError(CallFailedError):
     """
 
     def __init__(self, *, code: int, message: str, correlation_id: str, required: str, role: str) -> None:
-        super().__init__(code=code, message=message, correlation_id=correlation_id)
-        self.required = required
+        super().__init__(code=code, message=message, correlation_id=correlation_id, required=required)
         self.role = role
+
+
+class KeyRefusedError(DeniedError):
+    """403 about a data label: the role does not hold it, so it gets no key and may not ask."""
 
 
 class DeadlineError(CallFailedError):
@@ -146,8 +159,10 @@ class OverLimitError(CallFailedError):
         retry_after: Seconds after which to try again, or None.
     """
 
-    def __init__(self, *, code: int, message: str, correlation_id: str, retry_after: float | None) -> None:
-        super().__init__(code=code, message=message, correlation_id=correlation_id)
+    def __init__(
+        self, *, code: int, message: str, correlation_id: str, retry_after: float | None, required: str = ""
+    ) -> None:
+        super().__init__(code=code, message=message, correlation_id=correlation_id, required=required)
         self.retry_after = retry_after
 
 
@@ -161,3 +176,10 @@ class UnavailableError(CallFailedError):
 
 class BadAnswerError(CallFailedError):
     """An answer came that is not an answer to this call."""
+
+
+class AnswerRefusedError(BadAnswerError):
+    """A sealed answer was due, and what came is none that opens here: nothing of it is handed on (SEC-12).
+
+    Whether the handler did its work is not known. For a key: the answer is not the control plane's to this request.
+    """

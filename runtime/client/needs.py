@@ -1,0 +1,51 @@
+"""What a capability needs of a call: nothing, the caller's signature, or that its data is sealed as well.
+
+Learned from refusals, and remembered by capability. Rules it keeps: a refusal can only make the next attempt
+stricter, never turn a sealed one into plaintext; what the caller asked for is never changed; a label that this caller
+gets no key for is forgotten again, so that one wrong answer does no lasting harm.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from runtime.client.errors import CallFailedError
+from runtime.envelope.errors import KeyIdError
+from runtime.envelope.keyid import KeyScope
+
+SIGNED = "signed"
+SEALED = "sealed:"
+_BAD_REQUEST = 400
+_UNAUTHENTICATED = 401
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Need:
+    """How a call is sent; sealed calls are always signed.
+
+    Attributes:
+        signed: By the caller's own key.
+        scope: The label and data subject that it is sealed for; None leaves it in the clear.
+    """
+
+    signed: bool = False
+    scope: KeyScope | None = None
+
+    def stricter(self, error: CallFailedError) -> Need | None:
+        """What a refusal asks for beyond this; None if it asks for nothing more, or for what can't be."""
+        if error.code == _UNAUTHENTICATED and error.required == SIGNED and not self.signed:
+            return Need(signed=True)
+        if error.code == _BAD_REQUEST and error.required.startswith(SEALED):
+            scope = _scope(error.required.removeprefix(SEALED))
+            return Need(signed=True, scope=scope) if scope is not None and scope != self.scope else None
+        return None
+
+
+NOTHING = Need()
+
+
+def _scope(label: str) -> KeyScope | None:
+    try:
+        return KeyScope.of(label)
+    except KeyIdError:
+        return None
