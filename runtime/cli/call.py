@@ -24,6 +24,7 @@ def register(app: typer.Typer) -> None:
             'garrison call greeting \'{"name": "World"}\' --as amy',
             "garrison call vitals.assess @observations.json --as amy --json",
             "cat observations.json | garrison call vitals.assess - --as amy",
+            "garrison call vitals.assess @observations.json --as amy --seal phi --data-subject patient/4711",
         )
     )(call)
 
@@ -36,14 +37,23 @@ def call(
     idempotent: Annotated[
         bool, typer.Option("--idempotent", help="The call may be repeated when its outcome is not known.")
     ] = False,
+    seal: Annotated[
+        str | None,
+        typer.Option("--seal", metavar="LABEL", help="Seal the data, and take only a sealed answer: phi."),
+    ] = None,
+    subject: Annotated[
+        str | None,
+        typer.Option("--data-subject", metavar="SUBJECT", help="Whom sealed data is about: patient/4711."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Call a capability and print its result."""
     names.capability(capability)
+    _check_scope(seal, subject)
     request, limit = read_object(data), seconds(timeout)
 
     async def work(client: Any) -> Any:
-        return await client.ask(capability, request, timeout=limit, idempotent=idempotent)
+        return await client.ask(capability, request, timeout=limit, idempotent=idempotent, seal=seal, subject=subject)
 
     started = time.perf_counter()
     answer = converse(folder, work)
@@ -58,6 +68,13 @@ def call(
         Output(as_json=True).result(value)
     else:
         print(json_text(answer.result, indent=2))
+
+
+def _check_scope(seal: str | None, subject: str | None) -> None:
+    if seal is not None:
+        names.key_scope(seal, subject)
+    elif subject is not None:
+        raise bad_input("--data-subject is about sealed data", hint="name its label with --seal")
 
 
 def read_object(text: str) -> dict[str, Any]:

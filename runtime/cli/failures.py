@@ -11,6 +11,7 @@ from typing import Any
 from runtime.cli.exits import CommandError, Exit, Failure
 
 _ASK_ADMIN = "ask the tenant's administrator to grant it: `garrison policy explain` shows what a role may do"
+_ASK_LABEL = "ask the tenant's administrator for a role whose policy grants the label: `data: [phi]`"
 _NEW_CREDS = "issue new credentials with `garrison creds issue`"
 
 
@@ -80,6 +81,13 @@ def _of_call(error: Any, client: Any) -> Failure:
     exit_code, slug, hint = _CALL_CODES.get(error.code, (Exit.FAILED, "failed", ""))
     if isinstance(error, client.BadAnswerError):
         slug = "bad_answer"
+    if isinstance(error, client.AnswerRefusedError):
+        slug, hint = (
+            "answer_refused",
+            "nothing of the answer was taken; tell the platform's operator the correlation id",
+        )
+    if isinstance(error, client.KeyRefusedError):
+        slug, hint = "key_refused", _ASK_LABEL
     details: tuple[str, ...] = ()
     extra: list[tuple[str, object]] = [("status", error.code), ("correlation_id", error.correlation_id)]
     if isinstance(error, client.InvalidRequestError) and error.fields:
@@ -92,7 +100,10 @@ def _of_call(error: Any, client: Any) -> Failure:
     if isinstance(error, client.OverLimitError) and error.retry_after is not None:
         hint = f"try again in {error.retry_after:g} s"
         extra.append(("retry_after", error.retry_after))
-    if isinstance(error, client.HandlerFailedError):
+    elif error.required:
+        extra.append(("required", error.required))
+        details += (f"required: {error.required}",)
+    if isinstance(error, client.HandlerFailedError | client.AnswerRefusedError):
         details = (f"correlation id: {error.correlation_id}",)
     return Failure(exit=exit_code, code=slug, message=str(error), hint=hint, details=details, extra=tuple(extra))
 

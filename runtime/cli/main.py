@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from runtime.cli import agent, call, creds, host, policychecks, status, tenant, up
+from runtime.cli import agent, call, creds, host, keys, policychecks, status, tenant, up
 from runtime.cli.demo import command as demo
 from runtime.cli.exits import Exit, Failure
 from runtime.cli.failures import failure_of
@@ -38,6 +38,7 @@ app = typer.Typer(
 app.add_typer(tenant.app, name="tenant")
 app.add_typer(policychecks.app, name="policy")
 app.add_typer(creds.app, name="creds")
+app.add_typer(keys.app, name="keys")
 app.add_typer(agent.app, name="agent")
 app.add_typer(host.app, name="host")
 up.register(app)

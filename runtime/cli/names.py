@@ -60,6 +60,17 @@ def capability(text: str) -> str:
     return _checked(capability_name, text)
 
 
+def key_scope(label: str, subject: str | None) -> None:
+    """A label, and whom data under it is about.
+
+    Raises:
+        InvalidRequestError: No key can be of that name.
+    """
+    from runtime.client.needs import asked_for
+
+    asked_for(label, subject)
+
+
 def _checked(check: Callable[[str], object], text: str) -> str:
     from authz.errors import AuthzError
 

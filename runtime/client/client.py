@@ -25,10 +25,8 @@ from runtime.client.errors import CallFailedError, InvalidRequestError, KeyRefus
 from runtime.client.exchange import CONNECT_TIMEOUT_S, Attempt, Errand, Exchange, Outgoing
 from runtime.client.folder import read_folder
 from runtime.client.identity import Identify, Identity
-from runtime.client.needs import NOTHING, Need
+from runtime.client.needs import NOTHING, Need, asked_for
 from runtime.client.retry import RetryPolicy
-from runtime.envelope.errors import KeyIdError
-from runtime.envelope.keyid import KeyScope
 
 if TYPE_CHECKING:
     from runtime.client.keys import CallerKeys
@@ -148,7 +146,7 @@ class Client:
     ) -> Answer:
         """Like `call`, with what is known about the answer."""
         where, deadline = _subject(subjects.capability, capability), time.monotonic() + timeout
-        asked, text = _asked(seal, subject), encoded(data)
+        asked, text = asked_for(seal, subject), encoded(data)
         need = asked or self._needs.get(capability, NOTHING)
         for _ in range(_WAYS - 1):
             try:
@@ -222,20 +220,6 @@ class Client:
 
             self._caller_keys = CallerKeys(self._exchange)
         return self._caller_keys
-
-
-def _asked(seal: str | None, subject: str | None) -> Need | None:
-    """What the caller asks for; None leaves it to be learned."""
-    if seal is None:
-        if subject is None:
-            return None
-        message = f"a data subject needs a label: give `seal` with `{subject[:100]}`"
-        raise InvalidRequestError(code=400, message=message, correlation_id="")
-    try:
-        return Need(signed=True, scope=KeyScope.of(seal, subject))
-    except KeyIdError as error:
-        message = f"no label `{seal[:100]}`, or no data subject `{(subject or '')[:100]}`, can exist"
-        raise InvalidRequestError(code=400, message=message, correlation_id="") from error
 
 
 def _subject(build: Any, *parts: str) -> str:

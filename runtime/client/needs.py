@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from runtime.client.errors import CallFailedError
+from runtime.client.errors import CallFailedError, InvalidRequestError
 from runtime.envelope.errors import KeyIdError
 from runtime.envelope.keyid import KeyScope
 
@@ -42,6 +42,24 @@ class Need:
 
 
 NOTHING = Need()
+
+
+def asked_for(seal: str | None, subject: str | None) -> Need | None:
+    """What a caller asks for with a label and a data subject; None leaves it to be learned.
+
+    Raises:
+        InvalidRequestError: There can be no such label or data subject, or the label is missing.
+    """
+    if seal is None:
+        if subject is None:
+            return None
+        message = f"a data subject needs a label: give `seal` with `{subject[:100]}`"
+        raise InvalidRequestError(code=400, message=message, correlation_id="")
+    try:
+        return Need(signed=True, scope=KeyScope.of(seal, subject))
+    except KeyIdError as error:
+        message = f"no label `{seal[:100]}`, or no data subject `{(subject or '')[:100]}`, can exist"
+        raise InvalidRequestError(code=400, message=message, correlation_id="") from error
 
 
 def _scope(label: str) -> KeyScope | None:
