@@ -156,7 +156,8 @@ class Dispatcher:
             data,
             request,
             principal,
-            subject=partial(self._published_as, call.capability),
+            capability=call.capability,
+            published_as=self._published_as,
             is_required=call.served.sensitive is not None,
             now=wall,
         )

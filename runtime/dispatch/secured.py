@@ -6,14 +6,13 @@ is constant.
 """
 
 import functools
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Final, NamedTuple
 
 from authz.keys import UserPublicKey
 from authz.principals import Principal
 from runtime.dispatch.errors import RefusedError
-from runtime.dispatch.ports import Decider, KeySource, ServedCapability
+from runtime.dispatch.ports import Decider, KeySource, PublishedAs, ServedCapability
 from runtime.envelope.datakey import DataKey
 from runtime.envelope.errors import (
     EnvelopeError,
@@ -30,6 +29,8 @@ from runtime.envelope.sender import verify_sender as verify_signature
 
 DATA: Final = "data"
 SIGNED: Final = "signed"
+_SERVERS_LINE: Final = b"\r\nNats-Request-Info: "
+_END: Final = b"\r\n\r\n"
 _KNOWN_SENDERS: Final = 4_096
 
 
@@ -60,7 +61,8 @@ def verify_sender(
     request: Request | SealedRequest,
     principal: Principal,
     *,
-    subject: Callable[[], str],
+    capability: str,
+    published_as: PublishedAs,
     is_required: bool,
     now: float,
 ) -> Principal:
@@ -71,7 +73,8 @@ def verify_sender(
         data: The payload as delivered.
         request: What was read from it.
         principal: Whom the first witness names.
-        subject: Gives the subject that the caller published on.
+        capability: What is called.
+        published_as: Builds the subject that the caller published on.
         is_required: Whether there must be one.
         now: Unix seconds.
 
@@ -79,7 +82,9 @@ def verify_sender(
         The principal; where there was a signature, as `signed`.
     """
     try:
-        sender = read_sender(header_block)
+        # INVARIANT: (2) took the block, so the server's line is there once, and last. What the caller wrote is before it,
+        # and mostly short; the token in that line is long.
+        sender = read_sender(header_block[: header_block.find(_SERVERS_LINE)] + _END)
         if sender is None:
             if is_required:
                 raise RefusedError(401, "sender-missing", error="not signed", required=SIGNED)
@@ -88,7 +93,7 @@ def verify_sender(
             sender,
             account=principal.account,
             user=principal.user,
-            subject=subject(),
+            subject=published_as(capability),
             payload=data,
             correlation_id=request.correlation_id,
             now=now,
