@@ -82,8 +82,8 @@ def verify_sender(
         The principal; where there was a signature, as `signed`.
     """
     try:
-        # INVARIANT: (2) took the block, so the server's line is there once, and last. What the caller wrote is before it,
-        # and mostly short; the token in that line is long.
+        # INVARIANT: (2) took the block, so the server's line is there once, and last. The caller wrote what is before,
+        # which is short; the token in that line is long.
         sender = read_sender(header_block[: header_block.find(_SERVERS_LINE)] + _END)
         if sender is None:
             if is_required:

@@ -26,7 +26,7 @@ from runtime.host.errors import CommandRefusedError
 from runtime.host.host import Host
 from runtime.host.ports import OpenGate
 from runtime.wiring.folderlock import locked
-from runtime.wiring.hostkeys import no_keys
+from runtime.wiring.hostkeys import HostKeys
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ async def run_host(folder: Path, *, workdir: Path, stop: asyncio.Event) -> None:
                 subject_of=subjects.gate_capability,
                 parse_subject=subjects.parse_gate_capability,
                 published_as=subjects.capability,
-                open_keys=no_keys,
+                open_keys=HostKeys(client).open,
                 workdir=workdir,
             )
             await host.run(stop)
@@ -180,12 +180,10 @@ class AgentCaller:
 
         The call gets a correlation id of its own, since a host takes each only once; the log joins the two.
         """
-        if seal is not None:
-            raise CallRefusedError(capability, 503, f"nothing can be sealed for `{subject or seal}` yet")
         try:
             async with asyncio.timeout(timeout):
                 await self._open()
-            answer = await self._client.ask(capability, data, timeout=timeout)
+            answer = await self._client.ask(capability, data, timeout=timeout, seal=seal, subject=subject)
         except TimeoutError as error:
             raise DeadlinePassedError(capability) from error
         except (DeniedError, ServerRefusedError, CommandRefusedError) as error:
