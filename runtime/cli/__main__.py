@@ -1,5 +1,5 @@
 """`python -m runtime.cli`: the `garrison` command without its script."""
 
-from runtime.cli.main import main
+from runtime.cli.entry import main
 
 main()

@@ -12,6 +12,8 @@ from runtime.cli.exits import CommandError, Exit, Failure
 
 _ASK_ADMIN = "ask the tenant's administrator to grant it: `garrison policy explain` shows what a role may do"
 _ASK_LABEL = "ask the tenant's administrator for a role whose policy grants the label: `data: [phi]`"
+# Those of `authz.patterns`, which an error is no reason to load.
+_TENANTS_AREAS = frozenset({"agents", "credentials", "keys", "policy"})
 _NEW_CREDS = "issue new credentials with `garrison creds issue`"
 
 
@@ -49,12 +51,33 @@ def _of_connection(error: Exception, client: Any) -> Failure | None:
         hint = "they were revoked, the tenant is suspended, or they belong to another platform"
         return Failure(exit=Exit.DENIED, code="rejected", message=str(error), hint=hint)
     if isinstance(error, client.ServerRefusedError):
-        extra = (("subject", error.subject), ("required", error.missing))
-        return Failure(exit=Exit.DENIED, code="server_refused", message=str(error), hint=_ASK_ADMIN, extra=extra)
+        return _of_refusal(error)
     if isinstance(error, client.UnreachableError):
-        hint = "is the platform running? start it with `garrison up`"
+        hint = _UNREACHABLE_HINTS.get(error.reason, "is the platform running? start it with `garrison up`")
         return Failure(exit=Exit.UNREACHABLE, code=error.reason, message=str(error), hint=hint)
     return None
+
+
+_UNREACHABLE_HINTS = {
+    "tls": f"one of the two is not of this platform, or its certificate is not valid now: {_NEW_CREDS}",
+    "protocol": "something else may listen there; the address is in the credentials folder's context.json",
+    "limit": "end some of its connections, or try again in a moment",
+}
+
+
+def _of_refusal(error: Any) -> Failure:
+    """The server says only which subject; for a command that is one of three things, told apart by the subject."""
+    message, hint = str(error), _ASK_ADMIN
+    words = error.subject.split(".")
+    if words[:2] == ["ai", "admin"]:
+        area, target = words[2], words[-1]
+        if area in _TENANTS_AREAS:
+            message += f" on `{target}`"
+            hint = f"a tenant's roles administer that tenant alone; if it is yours, {_ASK_ADMIN}"
+        else:
+            hint = "it is for the platform's operators"
+    extra = (("subject", error.subject), ("required", error.missing))
+    return Failure(exit=Exit.DENIED, code="server_refused", message=message, hint=hint, extra=extra)
 
 
 # The exit code, the slug and the way out of each code on the wire.
@@ -95,6 +118,7 @@ def _of_call(error: Any, client: Any) -> Failure:
         extra.append(("fields", [dict(fault) for fault in error.fields]))
     if isinstance(error, client.DeniedError):
         extra += [("required", error.required), ("role", error.role)]
+        hint = hint if error.required else ""  # nothing that could be granted is missing
         if error.required:
             details = (f"missing: {error.required}" + (f" (role: {error.role})" if error.role else ""),)
     if isinstance(error, client.OverLimitError) and error.retry_after is not None:

@@ -201,7 +201,7 @@ def _read_creds(path: Path) -> Creds:
     except PrivateFileError as error:
         raise _from_private(error, path) from error
     except (AuthzError, UnicodeDecodeError) as error:
-        reason = "it is not ASCII" if isinstance(error, UnicodeDecodeError) else str(error)
+        reason = "it is not ASCII" if isinstance(error, UnicodeDecodeError) else getattr(error, "fault", str(error))
         raise FolderError(f"`{path}` is not a credentials file: {reason}", path=str(path), remedy=_REMEDY) from error
 
 

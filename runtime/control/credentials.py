@@ -28,8 +28,10 @@ class Credentials:
     async def issue(self, call: Call[IssueCredential]) -> dict[str, object]:
         """A credential for a user key, and a certificate for the key of a request."""
         body = call.body
-        if body.ttl_s > self._changes.limits.issued_ttl_max_s:
-            raise InvalidInputError(f"a credential may live {self._changes.limits.issued_ttl_max_s} s at most")
+        limits = self._changes.limits
+        if not limits.issued_ttl_min_s <= body.ttl_s <= limits.issued_ttl_max_s:
+            days = limits.issued_ttl_max_s // (24 * 3600)
+            raise InvalidInputError(f"credentials last from {limits.issued_ttl_min_s} seconds to {days} days")
         issued = await self._issuing.certified(
             call.target,
             role=body.role,

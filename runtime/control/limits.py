@@ -17,6 +17,7 @@ class ControlLimits:
     take_back_s: float = 3.0  # how long a failed deployment waits for what ran before to be back
     first_host_s: float = 3.0  # how long a deployment waits for a host to appear
     maintenance_s: float = 1.0
+    issued_ttl_min_s: int = 2  # of whole seconds, the first has begun: with one there is no time for a certificate
     issued_ttl_max_s: int = 30 * 24 * 3600
     derived_ttl_s: int = 3600  # credentials that hosts ask for
     # INVARIANT: so few that all of a tenant's credentials can be revoked, whatever its policy.

@@ -190,9 +190,11 @@ class ControlService:
             raise NotPermittedError("not permitted", required=f"admin:{name}", role=principal.role)
         if command is None:
             raise MalformedCommandError(f"there is no command `{name[:70]}`")
-        if principal.tenant != PLATFORM and (command.scope == "platform" or target != principal.tenant):
-            # One answer for both, whether the target exists or not: its name is not to be learned.
-            raise NotPermittedError("for the platform's operators only, or not about your tenant", role=principal.role)
+        if principal.tenant != PLATFORM and command.scope == "platform":
+            raise NotPermittedError(f"`{name}` is for the platform's operators only", role=principal.role)
+        if principal.tenant not in {PLATFORM, target}:
+            # The same answer whether the target exists or not: its name is not to be learned.
+            raise NotPermittedError("you administer your own tenant only", role=principal.role)
         if command.target == ALL and target != ALL:
             raise MalformedCommandError(f"`{name}` is about `all`, not about one")
         return command

@@ -22,7 +22,7 @@ from runtime.host.loader import LoadedCode, load_agent_class
 log = logging.getLogger(__name__)
 
 # Import and setup together; well below what the control plane waits for, so that a failure is taken back.
-START_TIMEOUT_S = 20.0
+START_TIMEOUT_S = 15.0
 STOP_TIMEOUT_S = 10.0
 CANCEL_GRACE_S = 1.0
 

@@ -315,6 +315,29 @@ def test_each_failure_has_its_exit_code_and_its_slug(
     assert err.startswith("error: ")
 
 
+REFUSALS = [
+    ("policy.show", "lakeside", "admin: [policy.show]` on `lakeside`", "administer that tenant alone"),
+    ("tenants.list", "all", "admin: [tenants.list]`", "it is for the platform's operators"),
+]
+
+
+@pytest.mark.parametrize(("command", "target", "message", "hint"), REFUSALS)
+def test_a_refused_command_says_of_which_tenant_and_whose_it_is(
+    platform: Platform, command: str, target: str, message: str, hint: str
+) -> None:
+    error = ServerRefusedError(subject=f"ai.admin.{command}.{target}", missing=f"admin: [{command}]")
+    platform.answers(greeting=error)
+    err = platform.run("call", "greeting", "{}", "--as", "amy")[2].splitlines()
+    assert err[0].endswith(message)
+    assert hint in err[1]
+
+
+def test_only_an_unreachable_server_is_a_reason_to_start_one(platform: Platform) -> None:
+    for reason, started in (("unreachable", True), ("tls", False), ("protocol", False), ("limit", False)):
+        platform.answers(greeting=UnreachableError("no", url="tls://h:1", reason=reason))
+        assert ("garrison up" in platform.run("call", "greeting", "{}", "--as", "amy")[2]) is started
+
+
 def test_a_control_character_in_a_failure_never_reaches_the_terminal(platform: Platform) -> None:
     platform.answers(greeting=HandlerFailedError(code=500, message="\x1b[2Jgone\nerror: fake", correlation_id=ID))
     err = platform.run("call", "greeting", "{}", "--as", "amy")[2]

@@ -70,6 +70,7 @@ LOOK_ALIKE = "nurse\u0430"
         ({"role": LOOK_ALIKE}, 404),
         ({"ttl_s": 0}, 422),
         ({"ttl_s": -5}, 422),
+        ({"ttl_s": 1}, 422),
         ({"ttl_s": 10**9}, 422),
         ({"ttl_s": True}, 422),
         ({"ttl_s": "60"}, 422),
