@@ -8,6 +8,7 @@ greeting and an echo. Prints each answer as JSON, one a line.
 
 import asyncio
 import json
+import logging
 import ssl
 import sys
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import nats
 from nats.aio.client import Client
+from nats.errors import Error as NatsError
 from nats.errors import NoRespondersError
 from nats.errors import TimeoutError as NatsTimeoutError
 
@@ -62,10 +64,14 @@ async def main(folder: Path, calls: Sequence[tuple[str, dict[str, object]]]) -> 
 
 
 if __name__ == "__main__":
-    match sys.argv[1:]:
-        case [directory]:
-            sys.exit(asyncio.run(main(Path(directory), HELLO)))
-        case [directory, capability, data]:
-            sys.exit(asyncio.run(main(Path(directory), [(capability, json.loads(data))])))
-        case _:
-            sys.exit("usage: plain_client.py DIR [CAPABILITY DATA]")
+    logging.getLogger("asyncio").setLevel(logging.ERROR)  # it warns of how nats-py takes the end of a TLS connection
+    try:
+        match sys.argv[1:]:
+            case [directory]:
+                sys.exit(asyncio.run(main(Path(directory), HELLO)))
+            case [directory, capability, data]:
+                sys.exit(asyncio.run(main(Path(directory), [(capability, json.loads(data))])))
+            case _:
+                sys.exit("usage: plain_client.py DIR [CAPABILITY DATA]")
+    except (OSError, ValueError, NatsError) as error:
+        sys.exit(f"error: {error}")

@@ -68,7 +68,7 @@ async def run(*arguments: object) -> tuple[int, str, str]:
 
 async def test_plain_nats_client_is_greeted_and_echoed(folder: Path) -> None:
     code, out, err = await run(folder)
-    assert code == 0, err
+    assert (code, err) == (0, "")
     assert [json.loads(line)["result"] for line in out.splitlines()] == [
         {"message": "Hello, AI Network!"},
         {"echo": "Hello NATS!"},
@@ -77,10 +77,18 @@ async def test_plain_nats_client_is_greeted_and_echoed(folder: Path) -> None:
 
 async def test_plain_nats_client_calls_the_capability_it_is_given(folder: Path) -> None:
     code, out, err = await run(folder, "greeting", '{"name": "Amy"}')
-    assert code == 0, err
+    assert (code, err) == (0, "")
     assert json.loads(out)["result"] == {"message": "Hello, Amy!"}
 
 
 async def test_plain_nats_client_without_a_folder_says_how_it_is_used() -> None:
     code, _, err = await run()
     assert (code, err) == (1, "usage: plain_client.py DIR [CAPABILITY DATA]\n")
+
+
+@pytest.mark.parametrize("arguments", [("no-such-folder",), ("no-such-folder", "greeting", "{")])
+async def test_plain_nats_client_says_in_one_line_what_is_wrong(arguments: tuple[str, ...]) -> None:
+    code, _, err = await run(*arguments)
+    assert code == 1
+    assert err.startswith("error: ")
+    assert len(err.splitlines()) == 1
