@@ -26,6 +26,8 @@ def test_every_block_runs_and_every_agent_in_it_can_be_served(page: ModuleType) 
     for block in BLOCKS:
         exec(compile(block, str(PAGE), "exec"), vars(page))  # noqa: S102 - our own page
     offered = {
-        name for cls in (page.DosingAgent, page.HelloWorldAgent, page.RoundsAgent) for name in capability_table(cls())
+        name
+        for cls in (page.DosingAgent, page.HelloWorldAgent, page.RoundsAgent, page.LabAgent)
+        for name in capability_table(cls())
     }
-    assert offered == {"dosing.suggest", "greeting", "echo", "rounds.prepare"}
+    assert offered == {"dosing.suggest", "greeting", "echo", "rounds.prepare", "lab.assess"}

@@ -27,6 +27,8 @@ from runtime.client.errors import (
     UnavailableError,
 )
 from runtime.dispatch import DispatchLimits
+from runtime.envelope.errors import KeyRefusedError
+from runtime.envelope.keyid import KeyScope
 
 POLICY = """
 tenant: st-marys
@@ -199,3 +201,87 @@ async def test_test_that_gives_up_waiting_does_not_disturb_the_harness() -> None
         waiting.cancel()
         await asyncio.gather(waiting, return_exceptions=True)
     assert harness.counters.answered == 1
+
+
+# --- sealed
+
+
+class LabAgent(Agent):
+    @capability("lab.read", sensitive="phi")
+    async def read(self, request: dict[str, Any], invocation: Invocation) -> dict[str, Any]:
+        return {"value": request["value"], "assurance": invocation.principal.assurance}
+
+    @capability("lab.relay")
+    async def relay(self, request: dict[str, Any], invocation: Invocation) -> dict[str, Any]:
+        return await invocation.call("lab.archive", request, seal="phi", subject="patient/4711")
+
+
+LAB_POLICY = """
+tenant: clinic
+roles:
+  nurse: {call: [lab.*], data: [phi]}
+  clerk: {call: [lab.*]}
+  guest: {call: [invoice.*]}
+agents:
+  lab-agent: {call: [lab.*], data: [phi]}
+"""
+
+
+@pytest.mark.parametrize("policy", [None, LAB_POLICY])
+@pytest.mark.parametrize("asked", [{}, {"seal": "phi"}, {"seal": "phi", "subject": "patient/4711"}])
+async def test_sensitive_capability_is_called_sealed_and_signed(policy: str | None, asked: dict[str, Any]) -> None:
+    async with testing.run(LabAgent(), policy=policy) as harness:
+        role = "caller" if policy is None else "nurse"
+        answer = await harness.call("lab.read", {"value": 1}, role=role, **asked)
+        assert answer == {"value": 1, "assurance": "signed"}
+        assert harness.records[-1].data_subject == asked.get("subject")
+        assert harness.records[-1].key_id is not None
+
+
+async def test_what_an_older_version_sealed_still_opens() -> None:
+    async with testing.run(LabAgent(), policy=LAB_POLICY) as harness:
+        await harness.call("lab.read", {"value": 1}, role="nurse")
+        harness.rotate(KeyScope("phi"))
+        await harness.call("lab.read", {"value": 1}, role="nurse")
+        assert [record.key_id for record in harness.records] == ["phi@1", "phi@2"]
+
+
+@pytest.mark.parametrize("asked", [{}, {"seal": "phi"}])
+async def test_role_without_the_label_is_denied_the_data(asked: dict[str, Any]) -> None:
+    async with testing.run(LabAgent(), policy=LAB_POLICY) as harness:
+        with pytest.raises(DeniedError) as denied:
+            await harness.call("lab.read", {"value": 1}, role="clerk", **asked)
+        assert denied.value.required == "data:phi"
+
+
+async def test_role_that_may_not_call_is_told_that_first() -> None:
+    async with testing.run(LabAgent(), policy=LAB_POLICY) as harness:
+        with pytest.raises(DeniedError) as denied:
+            await harness.call("lab.read", {"value": 1}, role="guest")
+        assert denied.value.required == "call:lab.read"
+
+
+async def test_agent_without_the_label_can_not_open_what_its_callers_seal() -> None:
+    policy = LAB_POLICY.replace("lab-agent: {call: [lab.*], data: [phi]}", "lab-agent: {call: [lab.*]}")
+    async with testing.run(LabAgent(), policy=policy) as harness:
+        with pytest.raises(InvalidRequestError, match="unknown key"):
+            await harness.call("lab.read", {"value": 1}, role="nurse")
+
+
+async def test_key_that_was_never_made_is_unknown() -> None:
+    async with testing.run(LabAgent(), policy=LAB_POLICY) as harness:
+        with pytest.raises(KeyRefusedError):
+            harness.key_for("lab-agent", KeyScope("phi").at(1))
+
+
+async def test_plaintext_to_a_sensitive_capability_is_refused() -> None:
+    async with testing.run(LabAgent(), policy=LAB_POLICY) as harness:
+        with pytest.raises(InvalidRequestError) as refused:
+            await harness.call_raw("lab.read", b'{"value":1}', role="nurse")
+        assert refused.value.code == 400
+
+
+async def test_agent_seals_what_it_calls_and_a_stand_in_opens_it() -> None:
+    async with testing.run(LabAgent(), policy=LAB_POLICY, others={"lab.archive": lambda data: data}) as harness:
+        assert await harness.call("lab.relay", {"value": 7}, role="nurse") == {"value": 7}
+        assert [record.key_id for record in harness.records] == ["phi/patient/4711@1", None]

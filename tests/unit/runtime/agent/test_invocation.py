@@ -144,3 +144,10 @@ def test_importing_the_interface_pulls_in_nothing_else_of_the_project() -> None:
         "sys.exit(repr(sorted(ours)) if ours else 0)\n"
     )
     subprocess.run([sys.executable, "-c", script], check=True)
+
+
+async def test_call_passes_on_what_it_is_to_be_sealed_under() -> None:
+    caller = Recording()
+    await invocation(caller=caller).call("lab.read", {}, seal="phi", subject="patient/4711")
+    await invocation(caller=caller).call("lab.read", {})
+    assert caller.sealing == [("phi", "patient/4711"), (None, None)]
