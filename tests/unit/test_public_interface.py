@@ -12,8 +12,8 @@ INTERFACE = {
         "OutputInvalidError RequestRejectedError Sensitive capability capability_table rejection"
     ),
     "runtime.client": (
-        "Answer BadAnswerError CallFailedError Client ClientError DeadlineError DeniedError ExpiredCredentialsError "
-        "FolderError HandlerFailedError InvalidRequestError NotAuthenticatedError OverLimitError "
+        "Answer AnswerRefusedError BadAnswerError CallFailedError Client ClientError DeadlineError DeniedError ExpiredCredentialsError "
+        "FolderError HandlerFailedError InvalidRequestError KeyRefusedError NotAuthenticatedError OverLimitError "
         "RejectedCredentialsError RetryPolicy ServerRefusedError TooLargeError UnavailableError UnreachableError"
     ),
 }
