@@ -12,9 +12,10 @@ INTERFACE = {
         "OutputInvalidError RequestRejectedError Sensitive capability capability_table rejection"
     ),
     "runtime.client": (
-        "Answer AnswerRefusedError BadAnswerError CallFailedError Client ClientError DeadlineError DeniedError ExpiredCredentialsError "
-        "FolderError HandlerFailedError InvalidRequestError KeyRefusedError NotAuthenticatedError OverLimitError "
-        "RejectedCredentialsError RetryPolicy ServerRefusedError TooLargeError UnavailableError UnreachableError"
+        "Answer AnswerRefusedError BadAnswerError CallFailedError Client ClientError DeadlineError "
+        "DeniedError ExpiredCredentialsError FolderError HandlerFailedError InvalidRequestError "
+        "KeyRefusedError NotAuthenticatedError OverLimitError RejectedCredentialsError RetryPolicy "
+        "ServerRefusedError TooLargeError UnavailableError UnreachableError"
     ),
 }
 
