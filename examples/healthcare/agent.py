@@ -3,7 +3,8 @@
     garrison agent deploy TENANT examples/healthcare
     garrison call vitals.assess "$(cat examples/healthcare/deteriorating.json)" --as DIR
 
-Nothing about a patient is kept or logged; the answer carries no identity, only the call's correlation id.
+Observations are sealed from the caller to the handler and back: whoever calls holds the data label `phi`. Nothing about
+a patient is kept or logged; the answer carries no identity, only the call's correlation id.
 """
 
 from pydantic import BaseModel, ConfigDict
@@ -34,7 +35,7 @@ class VitalsAgent(Agent):
     name = "vitals"
     version = "1.0.0"
 
-    @capability("vitals.assess", timeout=5, idempotent=True)
+    @capability("vitals.assess", timeout=5, idempotent=True, sensitive="phi")
     async def assess(self, request: Observation, invocation: Invocation) -> Assessment:
         """Score one complete set of observations; each parameter's points, the risk and the response."""
         vitals = request.vitals()

@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from typing import Annotated, Final, Literal, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
-from pydantic_core import InitErrorDetails, PydanticCustomError
+from pydantic_core import InitErrorDetails
+
+from runtime.agent import Model, Sensitive, rejection
 
 from .news2 import Consciousness, Vitals
 
@@ -70,11 +72,11 @@ REQUIRED: Final[Mapping[str, str]] = {
 }
 
 
-class Quantity(BaseModel):
+class Quantity(Model):
     """A number and its UCUM unit in `code`; `unit` is for people and is not read."""
 
     model_config = _STRICT
-    value: float
+    value: Sensitive[float]
     code: _Text
     unit: _Text = ""
     system: Literal["http://unitsofmeasure.org"] = UCUM
@@ -97,14 +99,14 @@ class Concept(BaseModel):
     text: _Text = ""
 
 
-class Level(BaseModel):
+class Level(Model):
     """A level of consciousness, as the letter of ACVPU."""
 
     model_config = _STRICT
-    text: Literal["A", "C", "V", "P", "U"]
+    text: Sensitive[Literal["A", "C", "V", "P", "U"]]
 
 
-class Component(BaseModel):
+class Component(Model):
     """One measurement."""
 
     model_config = _STRICT
@@ -124,14 +126,14 @@ class Component(BaseModel):
 _Coded = Sequence[tuple[Component, str]]
 
 
-class Reference(BaseModel):
+class Reference(Model):
     """Whom the observations are about, `Patient/4711`. The score doesn't depend on it."""
 
     model_config = _STRICT
-    reference: Annotated[str, Field(pattern=r"^Patient/[A-Za-z0-9\-.]{1,64}$")]
+    reference: Sensitive[Annotated[str, Field(pattern=r"^Patient/[A-Za-z0-9\-.]{1,64}$")]]
 
 
-class Observation(BaseModel):
+class Observation(Model):
     """A complete set of observations at one time.
 
     All but `spo2Scale` is FHIR's. `spo2Scale` is 2 only if a clinician has prescribed a target of 88-92 %.
@@ -149,9 +151,7 @@ class Observation(BaseModel):
     def _complete_and_plausible(self) -> Self:
         coded = [(part, part.loinc) for part in self.component]
         faults = [
-            InitErrorDetails(
-                type=PydanticCustomError("observation", "{message}", {"message": message}), loc=where, input=None
-            )
+            InitErrorDetails(type=rejection(message), loc=where, input=None)
             for where, message in (*_component_faults(coded), *_set_faults(coded))
         ]
         if faults:

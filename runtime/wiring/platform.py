@@ -12,7 +12,7 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -75,6 +75,10 @@ class Platform:
             tls=client_context(ca=files.ca, certificate=files.own_certificate, key=files.own_key),
             max_payload=_CONTROL_PAYLOAD,
         )
+
+    async def audit_records(self) -> Sequence[tuple[int, bytes]]:
+        """The first thousand audit records and their numbers, each one JSON object."""
+        return await self._running_plane().storage.audit.read(1, 1000)
 
     async def start(self, environ: Mapping[str, str]) -> None:
         """Start everything; when it returns, calls are served.

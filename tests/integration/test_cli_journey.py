@@ -15,10 +15,14 @@ tenant: {tenant}
 roles:
   nurse:
     call: [vitals.*, greeting, odd.*]
+    data: [phi]
   billing:
     call: [invoice.*]
   admin:
     admin: [policy.*, credentials.*, agents.list]
+agents:
+  vitals:
+    data: [phi]
 """
 OBSERVATIONS = REPOSITORY / "examples" / "healthcare" / "deteriorating.json"
 

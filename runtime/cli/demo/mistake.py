@@ -4,26 +4,23 @@ It is what the dispatcher's own decision is for. Made with the platform's own ke
 change of the tenant's policy mends it.
 """
 
-import os
 import time
 from dataclasses import replace
 
 from authz.claims import ScopedSigningKey
 from authz.keys import AccountPublicKey
 from authz.tokens import decode_account, encode_account
-from certs.keystore import KeyStore
-from certs.masterkey import MasterKey
 from runtime.bus.claims_push import ClaimsPusher
 from runtime.bus.connection import connect
-from runtime.control.bootstrap import PlatformCredentials, ensure_platform
+from runtime.cli.demo.root import platform_keys
+from runtime.control.bootstrap import PlatformCredentials
 from runtime.wiring.platform import Platform
 from runtime.wiring.platform_folder import PlatformFolder
 
 
 async def widen_role(platform: Platform, folder: PlatformFolder, *, account: str, role: str, publish: str) -> None:
     """Let `role` of the tenant's account publish to `publish` as well, whatever its policy says."""
-    keystore = KeyStore(folder.keys, MasterKey.load(directory=folder.root, environ=os.environ))
-    keys = ensure_platform(keystore, time.time())
+    keys = platform_keys(folder)
     credentials = PlatformCredentials(keys, time.time)
     system = await connect(platform.own_endpoint(), credentials.system_creds, name="an operator's mistake")
     try:

@@ -55,7 +55,7 @@ class RawClient:
         await self._send(b"PING\r\n")
         await self._until(b"PONG")
 
-    async def close(self) -> None:
+    def close(self) -> None:
         """Close the connection."""
         self._writer.close()
 

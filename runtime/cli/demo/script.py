@@ -21,7 +21,8 @@ from runtime.bus.errors import RefusedError
 from runtime.cli.demo.foreign import foreign_context
 from runtime.cli.demo.mistake import widen_role
 from runtime.cli.demo.rawclient import RawClient
-from runtime.cli.demo.stage import Stage
+from runtime.cli.demo.sealed import SealedScenes, outcome
+from runtime.cli.demo.stage import ASSESS, Stage, score_line
 from runtime.client import (
     DeniedError,
     RejectedCredentialsError,
@@ -31,7 +32,6 @@ from runtime.client import (
 )
 from runtime.wiring.examples import find_examples
 
-ASSESS = "ai.capabilities.vitals.assess"
 REFUSED_BY_SERVER = "refused by nats-server"
 CUT_WITHIN_S = 1.0
 
@@ -80,7 +80,7 @@ class Script:
         by_policy = "403 by the dispatcher: auditor lacks call:vitals.assess"
         return (
             ("nurse calls vitals.assess", "NEWS2 10, high risk", self._nurse_calls),
-            ("the same from plain nats-py, none of our code", "NEWS2 10, high risk", self._plain_client_calls),
+            ("greeting from plain nats-py, none of our code", "Hello, AI Network!", self._plain_client_calls),
             ("billing clerk calls vitals.assess", REFUSED_BY_SERVER, self._clerk_calls),
             ("other tenant publishes into this tenant's gate", REFUSED_BY_SERVER, self._neighbour_publishes),
             ("other tenant calls what only this tenant runs", "503 nobody serves it", self._neighbour_calls),
@@ -91,6 +91,7 @@ class Script:
             ("the same in another spelling", "401 by the dispatcher", self._forges_in_other_case),
             ("unterminated header block", "401 by the dispatcher", self._leaves_headers_open),
             ("JetStream made to send its answer to the agent", "nothing reaches the agent", self._forges_reply_subject),
+            *SealedScenes(stage=self._stage).scenes(),
             ("credential revoked while connected", f"cut off within {CUT_WITHIN_S:.0f} s", self._is_cut_off),
             ("revoked credential connects again", "refused by nats-server", self._revoked_connects),
         )
@@ -99,30 +100,27 @@ class Script:
 
     async def _nurse_calls(self) -> str:
         async with self._stage.client("alice") as nurse:
-            return _score(await nurse.call("vitals.assess", self._stage.observation))
+            return score_line(await nurse.call("vitals.assess", self._stage.observation))
 
     async def _plain_client_calls(self) -> str:
         program = find_examples() / "hello" / "plain_client.py"
-        folder, data = str(self._stage.folders["alice"].path), json.dumps(self._stage.observation)
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-I",
             str(program),
-            folder,
-            "vitals.assess",
-            data,
+            str(self._stage.folders["alice"].path),
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.DEVNULL,
         )
         output, _ = await process.communicate()
-        return _score(json.loads(output)["result"])
+        return str(json.loads(output.splitlines()[0])["result"]["message"])
 
     # -- stopped by nats-server ----------------------------------------------------------------------------------
 
     async def _clerk_calls(self) -> str:
         async with self._stage.client("colin") as clerk:
             try:
-                return _score(await clerk.call("vitals.assess", self._stage.observation))
+                return score_line(await clerk.call("vitals.assess", self._stage.observation))
             except ServerRefusedError:
                 return REFUSED_BY_SERVER
 
@@ -176,7 +174,7 @@ class Script:
         await self._widen("auditor", ASSESS)
         async with self._stage.client("audrey") as auditor:
             try:
-                return _score(await auditor.call("vitals.assess", self._stage.observation))
+                return score_line(await auditor.call("vitals.assess", self._stage.observation))
             except DeniedError as error:
                 return f"403 by the dispatcher: {error.role} lacks {error.required}"
 
@@ -207,7 +205,7 @@ class Script:
             await attacker.publish(ASSESS, "", b"", json.dumps(self._stage.observation).encode())
             await attacker.flush()
         finally:
-            await attacker.close()
+            attacker.close()
         answered = await self._answered() - before
         return "nothing reaches the agent" if answered == 0 else f"the agent answered {answered} times"
 
@@ -240,10 +238,8 @@ class Script:
         try:
             answer = await attacker.request(ASSESS, header_block, json.dumps(self._stage.observation).encode())
         finally:
-            await attacker.close()
-        body = json.loads(answer[answer.index(b"{") :])
-        lacking = f": {body['role']} lacks {body['required']}" if "required" in body else ""
-        return f"{body.get('code', 200)} by the dispatcher{lacking}"
+            attacker.close()
+        return outcome(answer)
 
     def _nurses_info(self) -> str:
         """What nats-server would say of the nurse: an attacker who has seen the nurse's JWT can write it too."""
@@ -267,7 +263,3 @@ class Script:
         folder = self._stage.folders[person]
         endpoint = Endpoint(url=folder.url, tls=folder.tls_context())
         return await connect(endpoint, folder.load_creds, name=person, on_closed=on_closed)
-
-
-def _score(result: dict[str, object]) -> str:
-    return f"NEWS2 {result['total']}, {result['risk']} risk"

@@ -1,6 +1,7 @@
 """What the demo plays on: a platform in a temporary folder, two hospitals, their policies, agents and people."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,13 +17,18 @@ from runtime.wiring.examples import find_examples
 from runtime.wiring.platform import Platform
 from runtime.wiring.platform_folder import PlatformFolder
 
+ASSESS = "ai.capabilities.vitals.assess"
+
 POLICIES = {
     "st-marys": """\
 tenant: st-marys
 roles:
   nurse:
-    call: [vitals.*, greeting]
+    call: [vitals.*, greeting, echo]
     subscribe: [vitals.alert]
+    data: [phi]
+  porter:
+    call: [vitals.*]
   billing:
     call: [invoice.*]
   auditor:
@@ -30,12 +36,17 @@ roles:
 agents:
   vitals:
     publish: [vitals.alert]
+    data: [phi]
 """,
     "lakeside": """\
 tenant: lakeside
 roles:
   nurse:
     call: [vitals.*, greeting]
+    data: [phi]
+agents:
+  vitals:
+    data: [phi]
 """,
 }
 DEPLOYMENTS = (("st-marys", "healthcare"), ("lakeside", "healthcare"), ("st-marys", "hello"))
@@ -43,6 +54,7 @@ PEOPLE = (
     ("st-marys", "alice", "nurse"),
     ("st-marys", "colin", "billing"),
     ("st-marys", "audrey", "auditor"),
+    ("st-marys", "pete", "porter"),
     ("lakeside", "lena", "nurse"),
 )
 
@@ -89,3 +101,8 @@ async def set_stage(platform: Platform, folder: PlatformFolder, operator: Client
         write_folder(root / name, issued.contents)
         stage.folders[name] = read_folder(root / name)
     return stage
+
+
+def score_line(result: Mapping[str, Any]) -> str:
+    """An assessment in few words."""
+    return f"NEWS2 {result['total']}, {result['risk']} risk"

@@ -19,8 +19,12 @@ tenant: st-marys
 roles:
   nurse:
     call: [vitals.*]
+    data: [phi]
   billing:
     call: [invoice.*]
+agents:
+  vitals:
+    data: [phi]
 """
 
 
