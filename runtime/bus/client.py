@@ -53,6 +53,7 @@ class BusClient(InboundClient):
         on_restored: Called when it is back.
         on_ended: Called once, when it ends for good by itself, with the reason.
         give_up: Tells, from an attempt's error and number, whether there is no use in going on.
+        hears_answers: Whether to subscribe the private inbox.
     """
 
     def __init__(
@@ -64,8 +65,10 @@ class BusClient(InboundClient):
         on_restored: Callable[[], None],
         on_ended: Callable[[Exception | None], None],
         give_up: Callable[[Exception, int], bool],
+        hears_answers: bool,
     ) -> None:
         super().__init__()
+        self._hears_answers = hears_answers
         self._read_credentials = credentials
         self._inbox_of = inbox_of
         self._on_lost, self._on_restored, self._on_ended = on_lost, on_restored, on_ended
@@ -111,7 +114,8 @@ class BusClient(InboundClient):
         )
         if "nonce" not in self._server_info:
             raise nats.errors.ProtocolError  # whoever asks for no proof of identity is not our server
-        self.open_mux()
+        if self._hears_answers:
+            self.open_mux()
 
     def abandon(self) -> None:
         """Drop everything at once, after a failed attempt."""
@@ -160,7 +164,8 @@ class BusClient(InboundClient):
 
     def _replay(self) -> None:
         self.forget_direct(self._mux_sid)
-        self.open_mux()
+        if self._hears_answers:
+            self.open_mux()
         for sid, direct in self._direct.items():
             if sid != self._mux_sid:
                 self.enqueue(wire.subscribe(direct.subject, direct.queue, sid))

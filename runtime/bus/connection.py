@@ -73,6 +73,7 @@ async def connect(
     on_closed: Callable[[], None] | None = None,
     on_lost: Callable[[], None] | None = None,
     on_restored: Callable[[], None] | None = None,
+    hears_answers: bool = True,
     timeout: float = 5.0,  # noqa: ASYNC109  # a budget over several attempts, not one wait
 ) -> "Connection":
     """Connect, or say why not.
@@ -86,6 +87,7 @@ async def connect(
         on_closed: Called once if the connection ends for good by itself: expired, revoked, refused. Rebuild then.
         on_lost: Called when the connection breaks; it is being restored.
         on_restored: Called when it is back, with its subscriptions.
+        hears_answers: Whether it listens on its private inbox. A user that may only answer has none and can't ask.
         timeout: Seconds for everything together.
 
     Raises:
@@ -100,6 +102,7 @@ async def connect(
             on_closed=on_closed or _ignore,
             on_lost=on_lost or _ignore,
             on_restored=on_restored or _ignore,
+            hears_answers=hears_answers,
         )
         try:
             await connection._open(name, max(left, _RETRY_DELAY_S))  # noqa: SLF001  # same module
@@ -122,6 +125,7 @@ class Connection:
         on_closed: Callable[[], None],
         on_lost: Callable[[], None],
         on_restored: Callable[[], None],
+        hears_answers: bool,
     ) -> None:
         self._endpoint = endpoint
         self._credentials = credentials
@@ -135,6 +139,7 @@ class Connection:
             on_restored=on_restored,
             on_ended=self._ended,
             give_up=self._give_up,
+            hears_answers=hears_answers,
         )
 
     # --- opening and ending ---------------------------------------------------------------------------------------
@@ -144,6 +149,9 @@ class Connection:
             self._client.load_credentials()
             async with asyncio.timeout(seconds):
                 await self._client.open(name=name, url=self._endpoint.url, tls=self._endpoint.tls, seconds=seconds)
+        except ConnectFailedError:
+            self._client.abandon()
+            raise
         except Exception as error:
             self._client.abandon()
             raise explain(error, self._endpoint.url) from error
@@ -152,7 +160,10 @@ class Connection:
             raise
 
     def _current_credentials(self) -> Credentials:
-        credentials = self._credentials()
+        try:
+            credentials = self._credentials()
+        except Exception as error:
+            raise ConnectFailedError("credentials", str(error)) from error
         expiry = expiry_of(credentials.jwt)
         # The server gives one text for expired and for wrong, so time is looked at first.
         if expiry is not None and expiry <= time.time():
@@ -165,7 +176,7 @@ class Connection:
 
     def _give_up(self, error: Exception, attempt: int) -> bool:
         reason = explain(error, self._endpoint.url).reason
-        return reason == "expired" or (reason == "auth" and attempt >= _AUTH_ATTEMPTS)
+        return reason == "expired" or (reason in {"auth", "credentials"} and attempt >= _AUTH_ATTEMPTS)
 
     def _ended(self, error: Exception | None) -> None:
         self.end_reason = str(error or "")

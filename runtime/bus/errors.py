@@ -7,7 +7,7 @@ error leaves this package.
 from typing import Literal
 
 Direction = Literal["publish", "subscribe"]
-ConnectFailure = Literal["unreachable", "tls", "auth", "expired", "limit", "protocol"]
+ConnectFailure = Literal["unreachable", "tls", "auth", "expired", "limit", "protocol", "credentials"]
 
 
 class BusError(Exception):
@@ -68,7 +68,8 @@ class ConnectFailedError(BusError):
     Attributes:
         reason: ``unreachable`` (nobody listens, or too late), ``tls`` (certificates don't match), ``auth`` (the server
             does not accept the credentials), ``expired`` (they are past their time), ``limit`` (the account's or
-            server's connections are used up), ``protocol`` (whoever answers is not our server).
+            server's connections are used up), ``protocol`` (whoever answers is not our server),
+            ``credentials`` (they could not be read; the cause says why).
     """
 
     def __init__(self, reason: ConnectFailure, message: str) -> None:

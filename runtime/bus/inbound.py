@@ -69,6 +69,8 @@ class InboundClient(OutboundClient):
         """
         if not self.is_connected:
             raise ConnectionLostError(sent=False)
+        if not self._mux_prefix:
+            raise RuntimeError("this connection was made to hear no answers")
         token, answer = self.inflight.open(subject)
         timer = None
         try:

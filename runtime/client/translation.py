@@ -42,6 +42,8 @@ def connect_error(error: ConnectFailedError, identity: Identity) -> ClientError:
     if error.reason == "auth":
         message = f"the server does not accept the credentials of `{identity.name}`"
         return RejectedCredentialsError(message, url=identity.url)
+    if isinstance(error.__cause__, ClientError):
+        return error.__cause__  # reading the credentials failed, and says why
     return UnreachableError(str(error), url=identity.url, reason=error.reason)
 
 

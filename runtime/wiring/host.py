@@ -96,7 +96,9 @@ class BusConnector:
         creds = Creds(jwt=await self._link.gate_token(tenant, seed.public.text), seed=seed)
         claims = decode_user(creds.jwt, now=None)
         endpoint = await asyncio.to_thread(self._endpoint)
-        connection = await connect(endpoint, lambda: creds, name=f"host gate {tenant}", on_closed=on_closed)
+        # SEC-2: in GATE nobody may ask, so there is no inbox to listen on.
+        name = f"host gate {tenant}"
+        connection = await connect(endpoint, lambda: creds, name=name, on_closed=on_closed, hears_answers=False)
         lifetime = claims.expires_at - claims.issued_at if claims.expires_at is not None else math.inf
         return OpenGate(connection=connection, lifetime_s=lifetime)
 

@@ -123,6 +123,7 @@ class Platform:
 
     async def _start_all(self, environ: Mapping[str, str]) -> None:
         self._progress("opening the key store")
+        self._folder.require_master_key(environ)
         keystore = KeyStore(self._folder.keys, MasterKey.load(directory=self._folder.root, environ=environ))
         keys = ensure_platform(keystore, time.time())
         self._control_key = keys.control.public.text

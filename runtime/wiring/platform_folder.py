@@ -11,10 +11,12 @@ logs/           server.log, host.log
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from certs.atomicfile import LEFTOVER_PREFIX, atomic_write
+from certs.masterkey import FILE_NAME, FILE_VARIABLE, KEY_VARIABLE
 from runtime.wiring.folderlock import FolderInUseError, take_lock
 
 SCHEMA = 1
@@ -86,6 +88,21 @@ class PlatformFolder:
             raise PlatformError(
                 f"`{self.root}` cannot be used: {error.strerror}", hint="choose a folder that you own with --dir"
             ) from error
+
+    def require_master_key(self, environ: Mapping[str, str]) -> None:
+        """Where the key store exists but its key is gone, a new one would open nothing: say so instead of making it.
+
+        Raises:
+            PlatformError: There is a key store and nothing that may open it.
+        """
+        own = self.root / FILE_NAME
+        named_elsewhere = KEY_VARIABLE in environ or FILE_VARIABLE in environ
+        if named_elsewhere or own.exists() or not any(self.keys.iterdir()):
+            return
+        raise PlatformError(
+            f"`{own}` is missing, and the key store is sealed under it",
+            hint=f"restore it from a backup, or give the key by {KEY_VARIABLE} or {FILE_VARIABLE}",
+        )
 
     def lock(self) -> int:
         """Take the lock for this process's life; returns the descriptor that holds it.

@@ -91,9 +91,27 @@ def open_master_key(data: Path) -> Callable[[], object]:
     return lambda: (data / "master.key").chmod(0o600)
 
 
+def lost_master_key(data: Path) -> Callable[[], object]:
+    path = data / "master.key"
+    before = path.read_bytes()
+    path.unlink()
+
+    def mend() -> None:
+        path.write_bytes(before)
+        path.chmod(0o600)
+
+    return mend
+
+
 @pytest.mark.parametrize(
     ("spoil", "says"),
-    [(newer, "schema 99"), (half_written, "is damaged"), (open_keys, "chmod 700"), (open_master_key, "chmod 600")],
+    [
+        (lost_master_key, "master.key` is missing"),
+        (newer, "schema 99"),
+        (half_written, "is damaged"),
+        (open_keys, "chmod 700"),
+        (open_master_key, "chmod 600"),
+    ],
 )
 def test_a_spoilt_folder_is_refused_and_left_alone(
     stopped: Path, spoil: Callable[[Path], Callable[[], object]], says: str

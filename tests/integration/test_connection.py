@@ -6,8 +6,9 @@ from dataclasses import replace
 import pytest
 from fixtures_server import MakeRealm, Realm
 
+from authz.creds import Creds
 from authz.permissions import SubjectPermissions
-from runtime.bus.connection import Connection
+from runtime.bus.connection import Connection, connect
 from runtime.bus.errors import (
     ConnectFailedError,
     ConnectionLostError,
@@ -334,3 +335,40 @@ async def test_close_is_idempotent_and_silent(realm: Realm) -> None:
     await connection.close()
     await connection.close()
     assert not called
+
+
+async def test_connection_that_hears_no_answers_has_no_inbox_and_can_not_ask(realm: Realm) -> None:
+    alpha = realm.accounts["ALPHA"]
+    only_x = SubjectPermissions(publish_deny=(">",), subscribe_allow=("x",))
+    heard, restored = asyncio.Event(), asyncio.Event()
+    creds = realm.user(alpha, permissions=only_x)
+    connection = await realm.connect(creds, hears_answers=False, on_restored=restored.set)
+    await connection.subscribe("x", lambda _: heard.set())
+    with pytest.raises(RuntimeError):
+        await connection.request("x", b"", timeout=5)
+    await realm.server.kill()
+    await realm.start()
+    await restored.wait()
+    await (await realm.connect(realm.user(alpha))).publish("x", b"")
+    await heard.wait()
+    assert "Violation" not in realm.log
+
+
+async def test_credentials_that_can_not_be_read_say_why_and_end_a_lost_connection(realm: Realm) -> None:
+    creds, gone, closed = realm.user(realm.accounts["ALPHA"]), False, asyncio.Event()
+
+    def read() -> Creds:
+        if gone:
+            raise FileNotFoundError("no such folder")
+        return creds
+
+    connection = await connect(realm.endpoint(), read, name="test", on_closed=closed.set)
+    gone = True
+    await realm.server.kill()
+    await realm.start()
+    await closed.wait()
+    assert connection.end_reason == "no such folder"
+    with pytest.raises(ConnectFailedError) as caught:
+        await connect(realm.endpoint(), read, name="test")
+    assert (caught.value.reason, str(caught.value)) == ("credentials", "no such folder")
+    assert isinstance(caught.value.__cause__, FileNotFoundError)
