@@ -195,6 +195,7 @@ class Client:
             missing=f"admin: [{command}]",
             signed=True,
             compose=compose,
+            undone_if_unavailable=False,
         )
         return (await self._exchange.send(errand, deadline=time.monotonic() + timeout)).result
 

@@ -86,6 +86,8 @@ class Errand(Generic[T]):
         missing: The grant that the server's refusal would point to.
         signed: Whether the sender's own signature goes with it (SEC-11).
         compose: Makes the request of one attempt.
+        undone_if_unavailable: Whether an answered 503 says that nothing was done. A host's does; the control plane
+            answers it also for what is stored but not yet in force everywhere.
     """
 
     subject: str
@@ -93,6 +95,7 @@ class Errand(Generic[T]):
     missing: str
     signed: bool
     compose: Callable[[Attempt], Awaitable[Outgoing[T]]]
+    undone_if_unavailable: bool = True
 
 
 class Exchange:
@@ -185,7 +188,7 @@ class Exchange:
         try:
             return await outgoing.read(message)
         except UnavailableError as error:
-            raise RepeatableError(error, reached_nobody=True) from error
+            raise RepeatableError(error, reached_nobody=errand.undone_if_unavailable) from error
 
     async def _connected(self, identity: Identity) -> Connection:
         endpoint = Endpoint(url=identity.url, tls=identity.tls_context())

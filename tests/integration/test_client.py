@@ -141,6 +141,15 @@ async def test_a_call_that_reached_nobody_is_repeated(folder: Path, responder: R
     assert len(ids) == 2  # a host takes each correlation id once
 
 
+async def test_a_command_that_was_answered_is_not_repeated(folder: Path, responder: Responder) -> None:
+    """It may be stored: repeating `tenants.create` would end in "exists already"."""
+    await responder.serve("ai.admin.tenants.create.new", lambda m: responder.failure(m, code=503, error="stored, but"))
+    async with Client.connect(folder, retry=QUICK) as client:
+        with pytest.raises(UnavailableError, match="stored, but"):
+            await client.admin("tenants.create", "new", timeout=5)
+    assert len(responder.seen) == 1
+
+
 async def test_a_failure_of_the_handler_is_never_repeated(folder: Path, responder: Responder) -> None:
     await responder.serve("ai.capabilities.greeting", lambda m: responder.failure(m, code=500, error="failed"))
     async with Client.connect(folder, retry=QUICK) as client:
