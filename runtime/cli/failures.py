@@ -11,7 +11,7 @@ from typing import Any
 from runtime.cli.exits import CommandError, Exit, Failure
 
 _ASK_ADMIN = "ask the tenant's administrator to grant it: `garrison policy explain` shows what a role may do"
-_ASK_LABEL = "ask the tenant's administrator for a role whose policy grants the label: `data: [phi]`"
+_ASK_LABEL = "ask the tenant's administrator for a role whose policy grants the label: `{}`"
 # Those of `authz.patterns`, which an error is no reason to load.
 _TENANTS_AREAS = frozenset({"agents", "credentials", "keys", "policy"})
 _NEW_CREDS = "issue new credentials with `garrison creds issue`"
@@ -110,7 +110,7 @@ def _of_call(error: Any, client: Any) -> Failure:
             "nothing of the answer was taken; tell the platform's operator the correlation id",
         )
     if isinstance(error, client.KeyRefusedError):
-        slug, hint = "key_refused", _ASK_LABEL
+        slug, hint = "key_refused", _ASK_LABEL.format(_grant(error.required))
     details: tuple[str, ...] = ()
     extra: list[tuple[str, object]] = [("status", error.code), ("correlation_id", error.correlation_id)]
     if isinstance(error, client.InvalidRequestError) and error.fields:
@@ -121,15 +121,21 @@ def _of_call(error: Any, client: Any) -> Failure:
         hint = hint if error.required else ""  # nothing that could be granted is missing
         if error.required:
             details = (f"missing: {error.required}" + (f" (role: {error.role})" if error.role else ""),)
-    if isinstance(error, client.OverLimitError) and error.retry_after is not None:
-        hint = f"try again in {error.retry_after:g} s"
-        extra.append(("retry_after", error.retry_after))
     elif error.required:
         extra.append(("required", error.required))
         details += (f"required: {error.required}",)
+    if isinstance(error, client.OverLimitError) and error.retry_after is not None:
+        hint = f"try again in {error.retry_after:g} s"
+        extra.append(("retry_after", error.retry_after))
     if isinstance(error, client.HandlerFailedError | client.AnswerRefusedError):
         details = (f"correlation id: {error.correlation_id}",)
     return Failure(exit=exit_code, code=slug, message=str(error), hint=hint, details=details, extra=tuple(extra))
+
+
+def _grant(required: str) -> str:
+    """`data:phi` as a line of policy."""
+    action, _, resource = required.partition(":")
+    return f"{action}: [{resource}]"
 
 
 def _of_policy(error: Exception, policyfile: Any) -> Failure | None:

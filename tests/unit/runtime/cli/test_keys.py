@@ -127,3 +127,10 @@ def test_each_failure_of_a_sealed_call_has_its_code_and_way_out(
     assert (code, out, said in err) == (exit_code, "", True)
     code, _, err = run_with(capsys, *command, "--json", greeting=error)
     assert (code, json.loads(err)["code"]) == (exit_code, slug)
+
+
+def test_what_a_refusal_requires_is_said_once(capsys: pytest.CaptureFixture[str]) -> None:
+    error = KeyRefusedError(code=403, message="no key", correlation_id=ID, required="data:notes", role="clerk")
+    _, _, err = run_with(capsys, "call", "greeting", "{}", "--as", "amy", greeting=error)
+    assert err.count("data:notes") == 1
+    assert "`data: [notes]`" in err
