@@ -96,7 +96,7 @@ _CALL_CODES: dict[int, tuple[Exit, str, str]] = {
     422: (Exit.USAGE, "invalid", ""),
     429: (Exit.FAILED, "over_limit", "try again in a moment"),
     500: (Exit.FAILED, "failed", "the host's log has the reason under the correlation id"),
-    503: (Exit.UNREACHABLE, "unavailable", "try again in a moment"),
+    503: (Exit.UNREACHABLE, "unavailable", "try again in a moment; `garrison agent list` shows what is deployed"),
 }
 
 
