@@ -26,7 +26,7 @@ from runtime.bus.connection import Connection
 from runtime.bus.message import Message
 from runtime.bus.subjects import capability as subject_of_capability
 from runtime.bus.subjects import gate_capabilities_all, gate_capabilities_export, parse_gate_capability
-from runtime.dispatch import AuditRecord, Dispatcher, TenantView
+from runtime.dispatch import AuditRecord, Dispatcher, ServedCapability, TenantView
 
 NURSE = SubjectPermissions(
     publish_allow=("ai.capabilities.vitals.*", "$SYS.REQ.USER.INFO", "$JS.API.INFO", "ward.*"),
@@ -59,6 +59,7 @@ class Gate:
         self.realm = realm
         self.acme, self.rival = realm.accounts["ACME"], realm.accounts["RIVAL"]
         self.served = Served()
+        self.capabilities: dict[str, ServedCapability] = {"vitals.assess": self.served}
         self.rules = Rules(allowed={"nurse": {"vitals.assess"}})
         self.trust = TenantTrust(
             tenant="acme",
@@ -79,7 +80,7 @@ class Gate:
         host = await self.realm.connect(creds)
         self.dispatcher = Dispatcher(
             view=lambda: TenantView(trust=self.trust, policy=self.rules, epoch=1),
-            capabilities={"vitals.assess": self.served},
+            capabilities=self.capabilities,
             parse_subject=parse_gate_capability,
             published_as=subject_of_capability,
             keys_of=lambda _: self.keys,

@@ -3,9 +3,10 @@
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from host_bench import TenantBench, agent_code, until
+from host_bench import POLICY, TenantBench, agent_code, until
 
 from runtime.host import inline, tenant
 
@@ -311,3 +312,43 @@ async def test_teardown_that_fails_harms_nobody(
     assert await bench.says("vitals.assess") == "two"
     bench.want()
     await until(lambda: not bench.connector.live)
+
+
+# --- data keys
+
+
+async def test_each_agent_has_keys_of_its_own(bench: TenantBench) -> None:
+    first, second = bench.tenant._keys_of("vitals"), bench.tenant._keys_of("lab")
+    assert first is not second
+    assert bench.tenant._keys_of("vitals") is first
+    assert set(bench.keys) == {("st-marys", "vitals"), ("st-marys", "lab")}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"policy": POLICY.replace("billing", "clerk")},
+        {"roles": {}},
+        {"revocations": {"U": 1}},
+        {"status": "suspended"},
+    ],
+    ids=["policy", "roles", "revocations", "status"],
+)
+async def test_keys_at_hand_are_forgotten_when_rights_change(bench: TenantBench, change: dict[str, Any]) -> None:
+    before = bench.tenant._keys_of("vitals")
+    bench.apply(**change)
+    assert bench.keys["st-marys", "vitals"][0].dropped
+    assert bench.tenant._keys_of("vitals") is not before
+
+
+async def test_keys_at_hand_stay_when_nothing_changes_but_the_revision(bench: TenantBench) -> None:
+    before = bench.tenant._keys_of("vitals")
+    bench.apply()
+    assert bench.tenant._keys_of("vitals") is before
+
+
+async def test_keys_go_with_the_agent(bench: TenantBench) -> None:
+    await bench.deploy("probe", agent_code("vitals.assess"))
+    bench.tenant._keys_of("probe")
+    bench.want()
+    assert bench.keys["st-marys", "probe"][0].dropped
