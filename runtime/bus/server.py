@@ -24,7 +24,8 @@ _STOP_S = 10.0
 _DETAIL_LINES = 3
 # What the operator's shell holds besides, the master key for one, is no business of the server's.
 _PASSED_ON = ("LD_LIBRARY_PATH", "PATH", "TZ")
-_IN_USE = re.compile(r"Error listening on port: (\S+):(\d+), .*address already in use")
+_NO_LISTENING = re.compile(r'Error listening on port: (\S+):(\d+), .*bind: ([^"\n]*)')
+_IN_USE = "address already in use"
 
 # Asks the kernel for our parent's death, makes sure that it has not died just before, and becomes the server. A small
 # interpreter of its own: code between fork and exec in a process with threads is asking for deadlocks.
@@ -136,8 +137,11 @@ class EmbeddedServer:
         with self._log_path.open("rb") as log:
             log.seek(log_start)
             text = log.read().decode("utf-8", "replace")
-        if in_use := _IN_USE.search(text):
-            return PortInUseError(in_use[1], int(in_use[2]))
+        if found := _NO_LISTENING.search(text):
+            host, port, reason = found[1], int(found[2]), found[3]
+            if reason == _IN_USE:
+                return PortInUseError(host, port)
+            return ServerStartError(f"nats-server can't listen on port {port} of {host}", detail=reason)
         lines = [line for line in text.splitlines() if "[INF]" not in line and line.strip()]
         return ServerStartError("nats-server ended while starting", detail="; ".join(lines[-_DETAIL_LINES:]))
 

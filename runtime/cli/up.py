@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import logging
 import logging.handlers
 import os
@@ -19,10 +20,14 @@ from runtime.cli.output import Output
 if TYPE_CHECKING:
     from runtime.wiring.platform import Platform
 
+DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 4222
 MAX_LOG_BYTES = 16 * 1024 * 1024
 
-PortOption = Annotated[int, typer.Option("--port", min=0, max=65535, help="Port on loopback; 0 takes a free one.")]
+PortOption = Annotated[int, typer.Option("--port", min=0, max=65535, help="Port; 0 takes a free one.")]
+HostOption = Annotated[
+    str, typer.Option("--host", metavar="ADDRESS", help="IP address of this machine to listen on, and to be called at.")
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -30,12 +35,20 @@ def register(app: typer.Typer) -> None:
     app.command(
         "up",
         epilog=examples(
-            "garrison up", "garrison up --dir /var/lib/garrison --port 4333", "garrison up --json --port 0"
+            "garrison up",
+            "garrison up --dir /var/lib/garrison --port 4333",
+            "garrison up --host 192.0.2.7  # callers on other machines",
+            "garrison up --json --port 0",
         ),
     )(up)
 
 
-def up(directory: DirOption = DEFAULT_DIR, port: PortOption = DEFAULT_PORT, as_json: JsonOption = False) -> None:
+def up(
+    directory: DirOption = DEFAULT_DIR,
+    host: HostOption = DEFAULT_HOST,
+    port: PortOption = DEFAULT_PORT,
+    as_json: JsonOption = False,
+) -> None:
     """Run the platform: nats-server, the control plane and a host; the first run sets everything up.
 
     Prints one line when it is ready. Ctrl-C or SIGTERM ends it: accepted calls are finished first. What was
@@ -43,10 +56,22 @@ def up(directory: DirOption = DEFAULT_DIR, port: PortOption = DEFAULT_PORT, as_j
     """
     import uvloop
 
-    uvloop.run(_serve(directory.absolute(), port, Output(as_json=as_json)))
+    address = _address(host)
+    uvloop.run(_serve(directory.absolute(), address, port, Output(as_json=as_json)))
 
 
-async def _serve(directory: Path, port: int, output: Output) -> None:
+def _address(text: str) -> str:
+    """One address: it stands in the server's certificate, and in every credentials folder, so it can't be "all"."""
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        raise bad_input(f"`{text}` is not an IP address", hint="name one of this machine's: 192.0.2.7") from None
+    if address.is_unspecified or address.is_multicast:
+        raise bad_input(f"callers can't connect to `{text}`", hint="name one of this machine's: 192.0.2.7")
+    return str(address)
+
+
+async def _serve(directory: Path, host: str, port: int, output: Output) -> None:
     from runtime.wiring.platform import Platform
     from runtime.wiring.platform_folder import PlatformFolder
 
@@ -54,7 +79,7 @@ async def _serve(directory: Path, port: int, output: Output) -> None:
     folder = PlatformFolder(root=directory)
     folder.prepare()
     log_to(folder.logs / "platform.log")
-    platform = Platform(folder, port=port or -1, progress=lambda step: output.note(f"{step} …"))
+    platform = Platform(folder, host=host, port=port or -1, progress=lambda step: output.note(f"{step} …"))
     starting = asyncio.create_task(platform.start(os.environ))
     stopping = asyncio.create_task(stop.wait())
     await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)

@@ -45,8 +45,9 @@ Progress = Callable[[str], None]
 class Platform:
     """Started by `start`, ended by `stop`; in between everything is kept alive."""
 
-    def __init__(self, folder: PlatformFolder, *, port: int, progress: Progress) -> None:
+    def __init__(self, folder: PlatformFolder, *, port: int, progress: Progress, host: str = LOOPBACK) -> None:
         self._folder = folder
+        self._address = host
         self._port = port
         self._progress = progress
         self._server: EmbeddedServer | None = None
@@ -154,13 +155,13 @@ class Platform:
 
     async def _start_server(self, keys: PlatformKeys) -> None:
         files = ServerFiles(folder=self._folder.server)
-        write_server_files(files, keys, host=LOOPBACK, port=self._port, now=time.time())
+        write_server_files(files, keys, host=self._address, port=self._port, now=time.time())
         server = self._server = EmbeddedServer(files.config, self._folder.logs / "server.log", files.run)
         await server.start()
 
         async def start_again() -> None:
             # On the port that clients know, even if the first start was free to choose.
-            write_server_files(files, keys, host=LOOPBACK, port=_port_of(server.url), now=time.time())
+            write_server_files(files, keys, host=self._address, port=_port_of(server.url), now=time.time())
             await server.start()
 
         self._tasks.append(

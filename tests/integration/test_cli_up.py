@@ -144,8 +144,36 @@ def test_a_folder_of_something_else_is_refused_and_left_alone(tmp_path: Path) ->
 
 @pytest.mark.parametrize(
     ("options", "environment"),
-    [(("--port", "70000"), {}), (("--port", "x"), {}), ((), {"GARRISON_LOG_LEVEL": "LOUD"})],
-    ids=["port", "no-number", "log-level"],
+    [
+        (("--port", "70000"), {}),
+        (("--port", "x"), {}),
+        (("--host", "localhost"), {}),
+        (("--host", "::"), {}),
+        ((), {"GARRISON_LOG_LEVEL": "LOUD"}),
+    ],
+    ids=["port", "no-number", "name", "all", "log-level"],
 )
 def test_wrong_usage_is_refused(tmp_path: Path, options: tuple[str, ...], environment: dict[str, str]) -> None:
     assert up(tmp_path / "new", *options, **environment)["exit"] == 2
+
+
+@pytest.mark.parametrize("address", ["127.0.0.9", "::1"])
+def test_an_address_of_its_own_is_listened_on_and_stands_in_credentials(tmp_path: Path, address: str) -> None:
+    platform = RunningPlatform(tmp_path)
+    process = platform.begin("up", "--host", address, "--port", "0", "--json")
+    try:
+        assert process.stdout is not None
+        url = json.loads(process.stdout.readline())["url"]
+        context = json.loads((platform.data / "operator" / "context.json").read_text())
+        assert context["url"] == url
+        assert address in url
+        assert platform.run("tenant", "list").code == 0
+    finally:
+        process.terminate()
+        process.communicate(timeout=30)
+
+
+def test_an_address_of_another_machine_is_one_clear_error(tmp_path: Path) -> None:
+    error = up(tmp_path / "data", "--host", "192.0.2.7", "--port", "0")
+    assert error["exit"] == 1
+    assert error["error"].endswith("of 192.0.2.7: cannot assign requested address")
