@@ -132,7 +132,8 @@ def _source(snapshot: Snapshot, module: str | None, class_name: str | None, text
         raise bad_input(f"no agent class {f'`{class_name}` ' if class_name else ''}was found in `{text}`", hint=_WAYS)
     if len(found) > 1:
         choices = tuple(f"{candidate.module}:{candidate.name}" for candidate in found)
-        raise bad_input(f"`{text}` holds more than one agent class", hint="name one: ….py:Class", details=choices)
+        hint = "name one: ….py:Class" if class_name else f"name one, as in `{text}:{found[0].name}`"
+        raise bad_input(f"`{text}` holds more than one agent class", hint=hint, details=choices)
     chosen = found[0]
     return AgentSource(snapshot=snapshot, entry=f"{chosen.module}:{chosen.name}", agent=chosen.agent)
 

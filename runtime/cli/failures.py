@@ -48,7 +48,7 @@ def _of_connection(error: Exception, client: Any) -> Failure | None:
     if isinstance(error, client.ExpiredCredentialsError):
         return Failure(exit=Exit.DENIED, code="expired", message=str(error), hint=_NEW_CREDS)
     if isinstance(error, client.RejectedCredentialsError):
-        hint = "they were revoked, the tenant is suspended, or they belong to another platform"
+        hint = "they were revoked or are not valid yet, the tenant is suspended, or they belong to another platform"
         return Failure(exit=Exit.DENIED, code="rejected", message=str(error), hint=hint)
     if isinstance(error, client.ServerRefusedError):
         return _of_refusal(error)

@@ -74,6 +74,6 @@ def _lines(result: dict[str, Any]) -> list[str]:
 
 
 def _host(host: dict[str, Any]) -> list[object]:
-    runs = [f"{agent.get('tenant')}/{agent.get('agent')}" for agent in host.get("agents", [])]
+    runs = sorted(f"{agent.get('tenant')}/{agent.get('agent')}" for agent in host.get("agents", []))
     state = "up to date" if host.get("up_to_date") else "catching up"
     return [host.get("host"), state, moment(host.get("seen_at")), runs]

@@ -80,6 +80,7 @@ def test_two_agents_have_to_be_told_apart(tmp_path: Path) -> None:
     with pytest.raises(CommandError, match="more than one") as caught:
         find_agent("a.py", working_folder=tmp_path)
     assert caught.value.failure.details == ("a:A", "a:B")
+    assert caught.value.failure.hint.endswith(":A`")
     assert find_agent("a.py:B", working_folder=tmp_path).entry == "a:B"
 
 
