@@ -20,12 +20,12 @@ from typing import TYPE_CHECKING, Any, Self
 from runtime.bus import subjects
 from runtime.bus.errors import InvalidSubjectError
 from runtime.client.answers import Answer
-from runtime.client.composing import encoded, plain_request
+from runtime.client.composing import encoded, plain_request, question
 from runtime.client.errors import CallFailedError, InvalidRequestError, KeyRefusedError
 from runtime.client.exchange import CONNECT_TIMEOUT_S, Attempt, Errand, Exchange, Outgoing
 from runtime.client.folder import read_folder
 from runtime.client.identity import Identify, Identity
-from runtime.client.needs import NOTHING, Need, asked_for
+from runtime.client.needs import NOTHING, Need, Needs, asked_for, described
 from runtime.client.retry import RetryPolicy
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class Client:
     def __init__(self, identify: Identify, *, retry: RetryPolicy, connect_timeout: float) -> None:
         self._exchange = Exchange(identify, retry=retry, connect_timeout=connect_timeout)
         self._caller_keys: CallerKeys | None = None
-        self._needs: dict[str, Need] = {}
+        self._needs = Needs()
 
     @classmethod
     def connect(
@@ -147,23 +147,43 @@ class Client:
         """Like `call`, with what is known about the answer."""
         where, deadline = _subject(subjects.capability, capability), time.monotonic() + timeout
         asked, text = asked_for(seal, subject), encoded(data)
-        need = asked or self._needs.get(capability, NOTHING)
+        need = asked or await self._learned(where, capability, deadline)
         for _ in range(_WAYS - 1):
             try:
                 return await self._exchange.send(
                     self._call(where, capability, text, need), deadline=deadline, idempotent=idempotent
                 )
             except KeyRefusedError:
-                self._needs.pop(capability, None)
+                self._needs.forget(capability)
                 raise
             except CallFailedError as error:
                 stricter = None if asked else need.stricter(error)
                 if stricter is None:
                     raise
-                need = self._needs[capability] = stricter
+                need = self._needs.learn(capability, stricter, time.monotonic())
         return await self._exchange.send(
             self._call(where, capability, text, need), deadline=deadline, idempotent=idempotent
         )
+
+    async def _learned(self, where: str, capability: str, deadline: float) -> Need:
+        """What the capability needs, asked of it when unknown: data must not leave in the clear to find out."""
+        known = self._needs.of(capability, time.monotonic())
+        if known is not None:
+            return known
+
+        async def compose(attempt: Attempt) -> Outgoing[str | None]:
+            return question(attempt, capability)
+
+        missing = f"call: [{capability}]"
+        errand = Errand(subject=where, name=capability, missing=missing, signed=False, compose=compose)
+        try:
+            need = described(await self._exchange.send(errand, deadline=deadline, idempotent=True))
+        except CallFailedError as error:
+            stricter = NOTHING.stricter(error)
+            if stricter is None:
+                raise
+            need = stricter
+        return self._needs.learn(capability, need, time.monotonic())
 
     async def admin(
         self,

@@ -9,9 +9,11 @@ from typing import Any
 import msgspec
 
 from runtime.bus.message import Message
-from runtime.client.answers import Answer, read_answer
-from runtime.client.errors import InvalidRequestError
+from runtime.client.answers import Answer, read_answer, read_result
+from runtime.client.errors import BadAnswerError, InvalidRequestError
 from runtime.client.exchange import Attempt, Outgoing
+from runtime.envelope.describing import build_describe, parse_description
+from runtime.envelope.errors import EnvelopeError
 from runtime.envelope.messages import ERROR_CODE_HEADER, ERROR_TEXT_HEADER, build_request
 
 
@@ -45,6 +47,30 @@ def plain_request(attempt: Attempt, name: str, data: bytes) -> Outgoing[Answer]:
         )
 
     return Outgoing(payload=enveloped(attempt, data), read=read)
+
+
+def question(attempt: Attempt, capability: str) -> Outgoing[str | None]:
+    """A question about what `capability` needs; the answer is the label of its data, or None."""
+
+    async def read(message: Message) -> str | None:
+        error_code, error_text = error_headers(message)
+        result = read_result(
+            message.data,
+            error_code=error_code,
+            error_text=error_text,
+            correlation_id=attempt.correlation_id,
+            capability=capability,
+        )
+        try:
+            return parse_description(result.result).sensitive
+        except EnvelopeError as error:
+            message_text = f"the answer is no description: {error}"
+            raise BadAnswerError(code=500, message=message_text, correlation_id=attempt.correlation_id) from error
+
+    payload = build_describe(
+        agent_id=attempt.agent_id, correlation_id=attempt.correlation_id, timestamp=attempt.timestamp
+    )
+    return Outgoing(payload=payload, read=read)
 
 
 def enveloped(attempt: Attempt, data: bytes) -> bytes:

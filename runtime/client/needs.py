@@ -1,8 +1,9 @@
 """What a capability needs of a call: nothing, the caller's signature, or that its data is sealed as well.
 
-Learned from refusals, and remembered by capability. Rules it keeps: a refusal can only make the next attempt
-stricter, never turn a sealed one into plaintext; what the caller asked for is never changed; a label that this caller
-gets no key for is forgotten again, so that one wrong answer does no lasting harm.
+Asked for before the first call, and again after a while, so that sensitive data never leaves in the clear; learned from
+refusals too, since an agent may have been replaced meanwhile. Rules it keeps: what is learned can only make the next
+attempt stricter, never turn a sealed one into plaintext; what the caller asked for is never changed; a label that this
+caller gets no key for is forgotten again, so that one wrong answer does no lasting harm.
 """
 
 from __future__ import annotations
@@ -42,6 +43,34 @@ class Need:
 
 
 NOTHING = Need()
+REMEMBERED_S = 60.0  # how long a capability is taken to need nothing
+
+
+class Needs:
+    """What has been learned, by capability."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[Need, float]] = {}
+
+    def of(self, capability: str, now: float) -> Need | None:
+        """What it needs; None if that is unknown, or was learned too long ago. `now` in monotonic seconds."""
+        need, learned_at = self._known.get(capability, (None, now))
+        return None if need == NOTHING and now - learned_at > REMEMBERED_S else need
+
+    def learn(self, capability: str, need: Need, now: float) -> Need:
+        """Remember it."""
+        self._known[capability] = (need, now)
+        return need
+
+    def forget(self, capability: str) -> None:
+        """Ask again next time."""
+        self._known.pop(capability, None)
+
+
+def described(sensitive: str | None) -> Need:
+    """What a description asks for; a label that can't be is taken for none, and the host refuses the call."""
+    scope = _scope(sensitive) if sensitive is not None else None
+    return NOTHING if scope is None else Need(signed=True, scope=scope)
 
 
 def asked_for(seal: str | None, subject: str | None) -> Need | None:

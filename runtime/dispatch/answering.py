@@ -47,6 +47,11 @@ class Answers:
         if not self._is_late(call):
             self._answer_recorded(call, body, is_recorded=self._recorded(call, None))  # (13)
 
+    def description(self, call: Call, body: bytes) -> None:
+        """(14): what a capability needs is told to who may call it; nothing was carried out, so nothing is recorded."""
+        self._send(call, body, None)  # (14)
+        self.counters.described += 1
+
     async def result_when_stored(self, call: Call, body: bytes) -> None:
         """(13), (14): a sensitive result is sent only when its record is durable."""
         if self._is_late(call):

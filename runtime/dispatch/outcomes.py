@@ -86,6 +86,7 @@ class Counters:
         received: Messages delivered.
         dropped: Messages without a service reply: neither invoked nor answered (SEC-1c).
         answered: Requests answered with a result.
+        described: Questions about a capability answered.
         refused: Requests answered with a failure, by code.
         late: Handlers that ended after their request had been answered.
         unsent: Answers that could not be handed to the connection.
@@ -96,6 +97,7 @@ class Counters:
     received: int = 0
     dropped: int = 0
     answered: int = 0
+    described: int = 0
     refused: dict[int, int] = field(default_factory=dict)
     late: int = 0
     unsent: int = 0

@@ -35,6 +35,7 @@ from runtime.dispatch.ports import (
     ServedCapability,
     TenantView,
 )
+from runtime.envelope.describing import DescribeRequest
 from runtime.envelope.messages import Request
 from runtime.envelope.replay import ReplayWindow
 from runtime.envelope.sealedmessages import SealedRequest
@@ -149,6 +150,10 @@ class Dispatcher:
         call.holds_slot = True
         request = steps.parse(data, call.correlation_id)  # (6)
         call.correlation_id = request.correlation_id
+        if isinstance(request, DescribeRequest):  # asked before anything is sent: nothing is invoked
+            self._free_slot(call)
+            self._answers.description(call, steps.describe(request, call.capability, call.served, now=wall))
+            return
         secured.require_sealed(request, call.served)  # (6)
         seconds = steps.allowed_seconds(header_block, call.served.timeout_s)  # (6)
         call.principal = principal = secured.verify_sender(  # (7)

@@ -15,6 +15,7 @@ from runtime.dispatch.errors import InputRefusedError, RefusedError, RequestRefu
 from runtime.dispatch.limits import DispatchLimits, Slots, TokenBucket
 from runtime.dispatch.ports import CallContext, Decider, Decision, ParseSubject, ServedCapability, TenantView
 from runtime.envelope.datakey import DataKey
+from runtime.envelope.describing import DescribeRequest, Description, encode_description
 from runtime.envelope.errors import EnvelopeError
 from runtime.envelope.messages import Request, build_response
 from runtime.envelope.replay import ReplayedError, ReplayWindow, StaleError, WindowFullError
@@ -95,12 +96,26 @@ def take_slot(
     return served
 
 
-def parse(data: bytes, fallback_id: str) -> Request | SealedRequest:
+def parse(data: bytes, fallback_id: str) -> Request | SealedRequest | DescribeRequest:
     """(6) Read the envelope, or take the body as bare data."""
     try:
         return parse_any_request(data, fallback_id=fallback_id)
     except EnvelopeError as error:
         raise RefusedError(400, "malformed", error=error.message) from error
+
+
+def describe(question: DescribeRequest, capability: str, served: ServedCapability, *, now: float) -> bytes:
+    """(6) Return the answer to a caller that asks what the capability needs before it sends anything."""
+    description = Description(
+        capability=capability, agent=served.agent_id, sensitive=served.sensitive, timeout=served.timeout_s
+    )
+    return build_response(
+        agent_id=served.agent_id,
+        capability=capability,
+        correlation_id=question.correlation_id,
+        timestamp=now,
+        result=encode_description(description),
+    )
 
 
 def allowed_seconds(header_block: bytes, most: float) -> float:

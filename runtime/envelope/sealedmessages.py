@@ -16,6 +16,7 @@ import msgspec
 from msgspec import Meta, Raw, Struct
 
 from runtime.envelope.datakey import DataKey
+from runtime.envelope.describing import DescribeRequest, is_describe, parse_describe
 from runtime.envelope.errors import EnvelopeError, KeyIdError, SealedNotAcceptedError
 from runtime.envelope.jsontext import decode, text_of
 from runtime.envelope.keyid import MAX_KEY_ID, KeyId
@@ -98,14 +99,16 @@ _response: Final = msgspec.json.Decoder(_WireResponse)
 _value: Final = msgspec.json.Decoder(Raw)
 
 
-def parse_any_request(body: bytes, *, fallback_id: str) -> Request | SealedRequest:
-    """Read a request, sealed or not; as `messages.parse_request` does.
+def parse_any_request(body: bytes, *, fallback_id: str) -> Request | SealedRequest | DescribeRequest:
+    """Read a request, sealed or not, or a question about the capability; as `messages.parse_request` does.
 
     Raises:
         EnvelopeError: It is neither; its `correlation_id` is the sender's where that much is readable.
     """
     text = text_of(body)
     outline = outline_of(text)
+    if is_describe(outline):
+        return parse_describe(text)
     if not outline.sealed:
         return request_of(body, text, outline, fallback_id=fallback_id)
     try:

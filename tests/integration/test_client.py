@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from client_folders import write_client_folder
+from described import answered_description
 from fixtures_server import JETSTREAM, MakeRealm, Realm, limits
 
 from authz.creds import Creds, format_creds
@@ -46,6 +47,8 @@ class Responder:
 
     async def serve(self, subject: str, behave: Callable[[Message], None]) -> None:
         def handle(message: Message) -> None:
+            if answered_description(self.connection, message):
+                return
             self.seen.append(message)
             behave(message)
 

@@ -25,7 +25,7 @@ from runtime.client import (
     UnreachableError,
 )
 from runtime.envelope.keyid import KeyScope
-from runtime.envelope.messages import Failure, parse_request
+from runtime.envelope.messages import Failure
 from runtime.envelope.sealedmessages import SealedRequest, parse_any_request
 from runtime.envelope.sender import read_sender, verify_sender
 
@@ -123,7 +123,7 @@ async def test_a_capability_that_wants_a_signature_gets_one_and_no_seal(host: To
     signed = []
 
     def answer(message: Any) -> None:
-        request = parse_request(message.data, fallback_id="")
+        request = parse_any_request(message.data, fallback_id="")
         signed.append(read_sender(message.header_block) is not None)
         if signed[-1]:
             host.connection.respond(

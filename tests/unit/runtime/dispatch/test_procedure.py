@@ -432,6 +432,7 @@ async def test_counters_read_as_plain_numbers(bench: Bench, caplog: pytest.LogCa
         "received": 3,
         "dropped": 1,
         "answered": 1,
+        "described": 0,
         "late": 0,
         "unsent": 0,
         "unaudited": 0,

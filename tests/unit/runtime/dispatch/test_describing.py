@@ -1,0 +1,52 @@
+"""A caller may ask what a capability needs; who may not call it may not ask either, and nothing is invoked."""
+
+import json
+
+import pytest
+from dispatch_bench import CID, NOW, Bench, Served
+
+from runtime.envelope.describing import build_describe, parse_description
+
+
+def question(**changes: object) -> bytes:
+    body = json.loads(build_describe(agent_id="ward-3", correlation_id=CID, timestamp=float(NOW)))
+    return json.dumps(body | changes).encode()
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return Bench()
+
+
+@pytest.mark.parametrize("label", [None, "phi"])
+async def test_caller_is_told_the_label_and_nothing_is_invoked(bench: Bench, label: str | None) -> None:
+    served = bench.capabilities["vitals.assess"]
+    assert isinstance(served, Served)
+    served.sensitive = label
+    answer = await bench.call(question())
+    described = parse_description(json.dumps(answer.body["result"]).encode())
+    assert (described.capability, described.agent, described.sensitive) == ("vitals.assess", "vitals", label)
+    assert served.reached == []
+    assert bench.dispatcher.counters.described == 1
+
+
+async def test_who_may_not_call_may_not_ask(bench: Bench) -> None:
+    answer = await bench.call(question(), header=bench.header(token=bench.token(signer=bench.clerk_key)))
+    assert answer.code == 403
+
+
+async def test_question_about_what_is_not_served_is_answered_503(bench: Bench) -> None:
+    bench.capabilities.clear()
+    answer = await bench.call(question())
+    assert answer.code == 503
+
+
+@pytest.mark.parametrize("changes", [{"data": {}}, {"timestamp": "now"}, {"version": "2.0"}, {"correlation_id": "x"}])
+async def test_malformed_question_is_refused(bench: Bench, changes: dict[str, object]) -> None:
+    answer = await bench.call(question(**changes))
+    assert answer.code == 400
+
+
+async def test_question_frees_its_slot(bench: Bench) -> None:
+    for _ in range(20):
+        assert "result" in (await bench.call(question())).body
