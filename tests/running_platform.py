@@ -88,7 +88,7 @@ class RunningPlatform:
         """Its processes by what they are: `server` and `host`."""
         pid = self.ready["pid"]
         found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        commands = {int(child): Path(f"/proc/{child}/cmdline").read_bytes() for child in found}
+        commands = {int(child): command_line(int(child)) for child in found}
         return {"host" if b"runtime.cli" in command else "server": child for child, command in commands.items()}
 
     @property
@@ -188,3 +188,11 @@ def running_platform(folder: Path) -> Iterator[RunningPlatform]:
         yield platform
     finally:
         platform.stop()
+
+
+def command_line(pid: int) -> bytes:
+    """With what a process was started; nothing if it has ended meanwhile."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return b""

@@ -10,11 +10,13 @@ import msgspec
 
 from runtime.bus.message import Message
 from runtime.client.answers import Answer, read_answer, read_result
-from runtime.client.errors import BadAnswerError, InvalidRequestError
+from runtime.client.errors import BadAnswerError, InvalidRequestError, TooLargeError
 from runtime.client.exchange import Attempt, Outgoing
 from runtime.envelope.describing import build_describe, parse_description
 from runtime.envelope.errors import EnvelopeError
 from runtime.envelope.messages import ERROR_CODE_HEADER, ERROR_TEXT_HEADER, build_request
+
+MAX_PAYLOAD = 262_144  # of a tenant's account: what is over it would cut the connection
 
 
 def encoded(data: Mapping[str, Any]) -> bytes:
@@ -22,6 +24,7 @@ def encoded(data: Mapping[str, Any]) -> bytes:
 
     Raises:
         InvalidRequestError: It can't be written.
+        TooLargeError: It can't be sent, however it is wrapped.
     """
     try:
         text = msgspec.json.encode(data)
@@ -30,6 +33,9 @@ def encoded(data: Mapping[str, Any]) -> bytes:
     except (TypeError, ValueError, RecursionError) as error:
         message = f"the data can't be written as JSON: {error}"
         raise InvalidRequestError(code=400, message=message, correlation_id="") from error
+    if len(text) > MAX_PAYLOAD:
+        message = f"the request is {len(text)} bytes; at most {MAX_PAYLOAD} can be sent"
+        raise TooLargeError(code=413, message=message, correlation_id="")
     return text
 
 

@@ -54,10 +54,9 @@ class SealedScenes:
             await listener.flush()
         finally:
             await listener.close()
-        self._heard = [message for message in self._heard if b'"encrypted":true' in message.data]
-        seen = b"".join(message.data + message.header_block for message in self._heard)
-        if _PATIENT in seen or b"NEWS" in seen:
+        if any(_PATIENT in message.data + message.header_block for message in self._heard):
             return "the patient was heard"
+        self._heard = [message for message in self._heard if b'"encrypted":true' in message.data]
         kinds = [json.loads(message.data)["message_type"] for message in self._heard]
         return "sealed both ways" if kinds == ["request", "response"] else f"heard {kinds}"
 
