@@ -33,8 +33,16 @@ log = logging.getLogger(__name__)
 _FINAL = frozenset({400, 404, 409, 413, 422})
 
 
-async def run_host(folder: Path, *, workdir: Path, stop: asyncio.Event) -> None:
+async def run_host(
+    folder: Path, *, workdir: Path, stop: asyncio.Event, connected: Callable[[Identity], None] = lambda _: None
+) -> None:
     """Serve deployments as the host that `folder` holds the credentials of, until `stop` is set.
+
+    Args:
+        folder: Credentials of role `host`.
+        workdir: Where agents' code is unpacked.
+        stop: Ends it, once the accepted calls have ended.
+        connected: Called when the platform has let the host in.
 
     Raises:
         ClientError: The platform cannot be reached, or refuses these credentials.
@@ -42,6 +50,7 @@ async def run_host(folder: Path, *, workdir: Path, stop: asyncio.Event) -> None:
     """
     with locked(workdir):
         async with Client.connect(folder) as client:
+            connected(client.identity)
             link = AdminControlLink(ControlCaller(client), host=client.identity.name, instance=uuid.uuid4().hex)
             host = Host(
                 link=link,

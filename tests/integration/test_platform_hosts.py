@@ -1,6 +1,7 @@
 """Two hosts in one queue group: they share the calls, and the death of one costs its own calls in flight, no more."""
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
@@ -47,8 +48,11 @@ def platform(tmp_path: Path) -> Iterator[RunningPlatform]:
 
 @pytest.fixture
 def second(platform: RunningPlatform) -> Iterator["subprocess.Popen[str]"]:
-    process = platform.begin("host", "run", "--as", "host2", "--work", "work2")
+    process = platform.begin("host", "run", "--as", "host2", "--work", "work2", "--json")
     try:
+        assert process.stdout is not None
+        connected = json.loads(process.stdout.readline())
+        assert (connected["host"], connected["pid"]) == ("host2", process.pid)
         yield process
     finally:
         process.kill()
