@@ -89,7 +89,8 @@ class RunningPlatform:
         pid = self.ready["pid"]
         found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
         commands = {int(child): command_line(int(child)) for child in found}
-        return {"host" if b"runtime.cli" in command else "server": child for child, command in commands.items()}
+        named = {child: command for child, command in commands.items() if command}
+        return {"host" if b"runtime.cli" in command else "server": child for child, command in named.items()}
 
     @property
     def log(self) -> str:
