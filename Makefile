@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup demo test lint fix bench clean lock
+.PHONY: help setup demo test coverage lint fix bench clean lock
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -24,6 +24,10 @@ demo: $(STAMP) ## the whole platform in a temporary folder: a call answered, and
 
 test: $(STAMP) ## every test, on real servers
 	@$(BIN)/python -m pytest -n 4 -q
+
+coverage: $(STAMP) ## what decides (authz, dispatch) is covered whole, branch by branch, without a server
+	@$(BIN)/python -m pytest -q -n 2 tests/unit/authz tests/unit/runtime/dispatch tests/property \
+		--cov=authz --cov=runtime/dispatch --cov-branch --cov-fail-under=100 --cov-report=term:skip-covered
 
 lint: $(STAMP) ## format, lint, types, import rules, no secrets in git
 	@$(BIN)/ruff format --check --quiet .
