@@ -68,9 +68,8 @@ class Needs:
 
 
 def described(sensitive: str | None) -> Need:
-    """What a description asks for; a label that can't be is taken for none, and the host refuses the call."""
-    scope = _scope(sensitive) if sensitive is not None else None
-    return NOTHING if scope is None else Need(signed=True, scope=scope)
+    """What a description asks for; its label, if any, is one that can be."""
+    return NOTHING if sensitive is None else Need(signed=True, scope=KeyScope.of(sensitive))
 
 
 def asked_for(seal: str | None, subject: str | None) -> Need | None:

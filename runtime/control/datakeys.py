@@ -31,6 +31,7 @@ from runtime.envelope.keyid import KeyId, KeyScope
 from runtime.envelope.keywrap import UnwrapCall, build_unwrap_answer
 from runtime.envelope.unwrap import UnwrapRequest
 
+HOST: Final = "host"  # the role of the tenant `platform` that runs agents
 CACHE_S: Final = 300  # how long a key may be kept by whom it was handed to
 SCOPES_MAX: Final = 10_000  # of a tenant
 VERSIONS_MAX: Final = 1_000  # of a scope
@@ -59,6 +60,8 @@ class DataKeys:
         """A key for a host that runs an agent whose role holds the label."""
         view = await self._changes.active(call.target)
         scope, agent = _scope_of(call.body), call.body.agent
+        if call.principal.role != HOST:  # operators may send any command, but no agent runs with them
+            raise NotPermittedError("keys for an agent are for hosts only", role=call.principal.role)
         if agent is None:
             raise InvalidInputError("`agent` is missing: a host asks on behalf of one")
         deployed = any(deployment.agent == agent for deployment in view.record.deployments)

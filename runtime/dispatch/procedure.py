@@ -150,10 +150,6 @@ class Dispatcher:
         call.holds_slot = True
         request = steps.parse(data, call.correlation_id)  # (6)
         call.correlation_id = request.correlation_id
-        if isinstance(request, DescribeRequest):  # asked before anything is sent: nothing is invoked
-            self._free_slot(call)
-            self._answers.description(call, steps.describe(request, call.capability, call.served, now=wall))
-            return
         secured.require_sealed(request, call.served)  # (6)
         seconds = steps.allowed_seconds(header_block, call.served.timeout_s)  # (6)
         call.principal = principal = secured.verify_sender(  # (7)
@@ -163,9 +159,13 @@ class Dispatcher:
             principal,
             capability=call.capability,
             published_as=self._published_as,
-            is_required=call.served.sensitive is not None,
+            is_required=call.served.sensitive is not None and not isinstance(request, DescribeRequest),
             now=wall,
         )
+        if isinstance(request, DescribeRequest):  # asked before anything is sent: nothing is invoked
+            self._free_slot(call)
+            self._answers.description(call, steps.describe(request, call.capability, call.served, now=wall))
+            return
         if isinstance(request, SealedRequest):
             call.key_id = request.key_id
             secured.require_label(request, principal, view.policy)  # (8)

@@ -14,6 +14,7 @@ from authz.principals import Principal
 from runtime.dispatch.errors import RefusedError
 from runtime.dispatch.ports import Decider, KeySource, PublishedAs, ServedCapability
 from runtime.envelope.datakey import DataKey
+from runtime.envelope.describing import DescribeRequest
 from runtime.envelope.errors import (
     EnvelopeError,
     KeyDestroyedError,
@@ -41,13 +42,13 @@ class CallKeys(NamedTuple):
     sealing: DataKey
 
 
-def require_sealed(request: Request | SealedRequest, served: ServedCapability) -> None:
+def require_sealed(request: Request | SealedRequest | DescribeRequest, served: ServedCapability) -> None:
     """(6) Refuse what came in the clear, or under another label, to a sensitive capability.
 
     Its caller is told the label, so that it can seal; the payload was sent already, and is not looked at.
     """
     label = served.sensitive
-    if label is None:
+    if label is None or isinstance(request, DescribeRequest):  # a question carries no data
         return
     if not isinstance(request, SealedRequest):
         raise RefusedError(400, "plaintext", error="not sealed", required=f"sealed:{label}")
@@ -58,7 +59,7 @@ def require_sealed(request: Request | SealedRequest, served: ServedCapability) -
 def verify_sender(
     header_block: bytes,
     data: bytes,
-    request: Request | SealedRequest,
+    request: Request | SealedRequest | DescribeRequest,
     principal: Principal,
     *,
     capability: str,

@@ -12,8 +12,9 @@ from typing import Annotated, Final, Literal
 import msgspec
 from msgspec import Meta, Struct
 
-from runtime.envelope.errors import EnvelopeError
+from runtime.envelope.errors import EnvelopeError, KeyIdError
 from runtime.envelope.jsontext import decode, text_of
+from runtime.envelope.keyid import KeyScope
 from runtime.envelope.messages import CorrelationId, Outline, SenderId, readable_id
 
 MESSAGE_TYPE: Final = "describe"
@@ -100,6 +101,12 @@ def parse_description(result: bytes) -> Description:
     """Read the `result` of the response.
 
     Raises:
-        EnvelopeError: It is none.
+        EnvelopeError: It is none, or names a label that can't be: never to be taken for no label.
     """
-    return decode(_description, text_of(result))
+    description = decode(_description, text_of(result))
+    try:
+        if description.sensitive is not None:
+            KeyScope.of(description.sensitive)
+    except KeyIdError as error:
+        raise EnvelopeError("`sensitive` is not a label") from error
+    return description

@@ -165,6 +165,9 @@ async def test_nobody_but_a_host_asks_for_an_agent(ward: Ward) -> None:
     with pytest.raises(RefusedError) as reaching:
         await ward.unwrap(ward.nurse, PHI, command="hosts.unwrap", agent="vitals")
     assert (posing.value.code, reaching.value.code) == (422, 403)
+    with pytest.raises(RefusedError) as operating:
+        await ward.unwrap(ward.operator, PHI, command="hosts.unwrap", agent="vitals")
+    assert (operating.value.code, operating.value.failure.role) == (403, "operator")
 
 
 async def test_answer_to_one_caller_is_nothing_to_another(ward: Ward) -> None:

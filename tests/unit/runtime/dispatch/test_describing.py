@@ -4,8 +4,10 @@ import json
 
 import pytest
 from dispatch_bench import CID, NOW, Bench, Served
+from sealed_calls import SealedBench
 
 from runtime.envelope.describing import build_describe, parse_description
+from runtime.envelope.errors import EnvelopeError
 
 
 def question(**changes: object) -> bytes:
@@ -50,3 +52,19 @@ async def test_malformed_question_is_refused(bench: Bench, changes: dict[str, ob
 async def test_question_frees_its_slot(bench: Bench) -> None:
     for _ in range(20):
         assert "result" in (await bench.call(question())).body
+
+
+async def test_signed_question_is_answered_when_its_signature_is_good_and_refused_when_not() -> None:
+    bench, body = SealedBench(), question()
+    assert "result" in (await bench.call(body, header=bench.signed_header(body))).body
+    other = await bench.call(body, header=bench.signed_header(body + b" "))
+    unreadable = await bench.call(body, header=bench.header(before=b"Agent-Sender: {}\r\n"))
+    assert (other.code, unreadable.code) == (401, 401)
+
+
+@pytest.mark.parametrize("label", ["", "PHI", "phi@1", "phi/patient", "p h i", "\n"])
+def test_description_with_a_label_that_can_not_be_is_none(label: str) -> None:
+    """Taken for no label, it would send what is sensitive in the clear."""
+    text = {"capability": "vitals.assess", "agent": "vitals", "sensitive": label, "timeout": 5.0}
+    with pytest.raises(EnvelopeError):
+        parse_description(json.dumps(text).encode())
