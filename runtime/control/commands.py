@@ -52,7 +52,8 @@ class Command:
     Attributes:
         audited: Recorded when allowed, before it is carried out (refusals always are).
         signed: Must carry the caller's own signature (SEC-11): all that change something or hand out a key.
-        implied: Needs no grant of its own: what the command itself checks (a held label) decides.
+        implied: Needs no grant of its own: `permit` decides.
+        permit: Decides what depends on the input (a held label), before anything is recorded; raises `CommandError`.
     """
 
     target: Target
@@ -62,6 +63,7 @@ class Command:
     audited: bool
     signed: bool = True
     implied: bool = False
+    permit: Callable[[Call[Any]], Awaitable[object]] | None = None
 
 
 def command_table(
@@ -96,14 +98,25 @@ def command_table(
         "keys.list": tenant(Empty, keys.list_all, audited=False, signed=False),
         "keys.rotate": tenant(NameScope, keys.rotate),
         "keys.unwrap": Command(
-            target="tenant", scope="tenant", read=_read_unwrap, run=keys.unwrap, audited=True, implied=True
+            target="tenant",
+            scope="tenant",
+            read=_read_unwrap,
+            run=keys.unwrap,
+            audited=True,
+            implied=True,
+            permit=keys.permit,
         ),
         "status.show": everything(Empty, status.show, audited=False, signed=False),
         "hosts.sync": Command(
             target="host", scope="platform", read=_read_sync, run=hosts.sync, audited=False, signed=False
         ),
         "hosts.unwrap": Command(
-            target="tenant", scope="platform", read=_read_unwrap, run=keys.unwrap_for_agent, audited=True
+            target="tenant",
+            scope="platform",
+            read=_read_unwrap,
+            run=keys.unwrap_for_agent,
+            audited=True,
+            permit=keys.permit_agent,
         ),
         "hosts.gate": platform(GateCredential, hosts.gate),
         "hosts.agent": platform(AgentCredential, hosts.agent),

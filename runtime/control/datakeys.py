@@ -48,16 +48,32 @@ class DataKeys:
 
     async def unwrap(self, call: Call[UnwrapRequest]) -> dict[str, object]:
         """A key for a principal of the tenant whose role holds the label."""
+        return await self._hand_out(call, await self.permit(call))
+
+    async def unwrap_for_agent(self, call: Call[UnwrapRequest]) -> dict[str, object]:
+        """A key for a host that runs an agent whose role holds the label."""
+        return await self._hand_out(call, await self.permit_agent(call))
+
+    async def permit(self, call: Call[UnwrapRequest]) -> TenantView:
+        """Decide whether a principal gets the key: asked before the decision is recorded, and again before it is used.
+
+        Raises:
+            CommandError: It does not.
+        """
         view = await self._changes.active(call.target)
         scope = _scope_of(call.body)
         if call.body.agent is not None:
             raise InvalidInputError("`agent` is for hosts")
         if view.policy is None or not view.policy.decide(call.principal, "data", scope.label).allowed:
             raise NotPermittedError("not permitted", required=f"data:{scope.label}", role=call.principal.role)
-        return await self._hand_out(call, view)
+        return view
 
-    async def unwrap_for_agent(self, call: Call[UnwrapRequest]) -> dict[str, object]:
-        """A key for a host that runs an agent whose role holds the label."""
+    async def permit_agent(self, call: Call[UnwrapRequest]) -> TenantView:
+        """Likewise, whether a host gets it for an agent.
+
+        Raises:
+            CommandError: It does not.
+        """
         view = await self._changes.active(call.target)
         scope, agent = _scope_of(call.body), call.body.agent
         if call.principal.role != HOST:  # operators may send any command, but no agent runs with them
@@ -68,7 +84,7 @@ class DataKeys:
         role = view.policy.roles.get(f"agent:{agent}") if view.policy is not None and deployed else None
         if role is None or scope.label not in role.labels:
             raise NotPermittedError("not permitted", required=f"data:{scope.label}", role=f"agent:{agent}")
-        return await self._hand_out(call, view)
+        return view
 
     async def list_all(self, call: Call[Empty]) -> dict[str, object]:
         """Every key by label, data subject and version; never the keys themselves."""

@@ -6,7 +6,7 @@
     (4) authorize: the caller's tenant's policy; then whether the command may be about that target
     (5) parse: envelope or bare data
     (6) verify: the sender's own signature, where the command requires one or one is there (SEC-11); each request once
-    (7) read: the command's own model
+    (7) read: the command's own model; decide what depends on it, such as whether a data label is held
     (8) record: a command that changes something is on record before it is carried out
     (9) carry out
     (10) answer, with the fixed headers of a failure or none (SEC-6)
@@ -170,6 +170,8 @@ class ControlService:
             request = self._parse(exchange, message.data)  # (5)
             self._verify(exchange, command, request, message)  # (6)
             call = self._read(exchange, command, request)  # (7)
+            if command.permit is not None:
+                await command.permit(call)  # (7)
             if command.audited:
                 await self._audit.decided(self._record(exchange, effect="allow", code=200, reason="allowed"))  # (8)
             result = await command.run(call)  # (9)

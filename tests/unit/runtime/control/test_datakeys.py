@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import hashlib
+import json
 import time
 from typing import Any
 
@@ -94,6 +95,16 @@ async def test_role_without_the_label_gets_no_key(ward: Ward) -> None:
         with pytest.raises(RefusedError) as refused:
             await ward.unwrap(ward.clerk, wanted)
         assert (refused.value.code, refused.value.failure.required) == (403, "data:phi")
+
+
+async def test_refused_key_is_never_on_record_as_allowed(ward: Ward, site: Site) -> None:
+    with pytest.raises(RefusedError):
+        await ward.unwrap(ward.clerk, PHI)
+    await ward.unwrap(ward.nurse, PHI)
+    await site.close()
+    records = [json.loads(data)["record"] for _, data in await site.storage.audit.read(1, 1000)]
+    unwraps = [(r["name"], r["effect"]) for r in records if r["resource"] == "keys.unwrap"]
+    assert sorted(unwraps) == [("amy", "allow"), ("carl", "deny")]
 
 
 async def test_administrator_and_operator_without_the_label_get_no_key(ward: Ward) -> None:
