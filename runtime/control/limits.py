@@ -35,7 +35,6 @@ class ControlLimits:
     sync_bytes_max: int = 512 * 1024
     in_flight_max: int = 512
     in_flight_tenant_max: int = 64
-    audit_batch_max: int = 500
     audit_record_bytes_max: int = 8 * 1024
 
 

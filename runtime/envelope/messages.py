@@ -22,7 +22,6 @@ from runtime.envelope.errors import EnvelopeError, SealedNotAcceptedError, one_l
 from runtime.envelope.jsontext import decode, text_of
 from runtime.envelope.keyid import KeyId
 
-VERSION: Final = "1.0"
 ERROR_CODE_HEADER: Final = "Nats-Service-Error-Code"
 ERROR_TEXT_HEADER: Final = "Nats-Service-Error"
 

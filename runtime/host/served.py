@@ -4,10 +4,9 @@ from dataclasses import dataclass
 
 from authz.principals import Principal
 from runtime.agent import Caller, CallerInfo, CapabilitySpec, InputInvalidError, Invocation, RequestRejectedError
-from runtime.agent import FieldFault as AuthorFault
 from runtime.dispatch.errors import InputRefusedError, RequestRefusedError
 from runtime.dispatch.ports import CallContext
-from runtime.envelope.messages import FieldFault
+from runtime.envelope.messages import field_faults
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -38,7 +37,7 @@ class InlineCapability:
         try:
             return self.spec.validate_input(data)
         except InputInvalidError as error:
-            raise InputRefusedError(_faults(error.fields)) from error
+            raise InputRefusedError(field_faults(error.fields)) from error
 
     async def invoke(self, value: object, context: CallContext, /) -> object:
         """Run the handler; its deadline is the dispatcher's to enforce."""
@@ -53,7 +52,7 @@ class InlineCapability:
         try:
             return await self.spec.invoke(value, invocation)
         except RequestRejectedError as error:
-            fields = _faults(error.fields) if error.path else ()
+            fields = field_faults(error.fields) if error.path else ()
             raise RequestRefusedError(error.message, fields=fields) from error
 
     def encode(self, output: object, /) -> bytes:
@@ -70,7 +69,3 @@ def _caller_info(principal: Principal) -> CallerInfo:
         tags=principal.tags,
         assurance=principal.assurance,
     )
-
-
-def _faults(fields: list[AuthorFault]) -> tuple[FieldFault, ...]:
-    return tuple(FieldFault(path=field["path"], message=field["message"]) for field in fields)
